@@ -1,0 +1,1 @@
+"""From an oxfile to the frozen model."""

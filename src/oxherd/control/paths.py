@@ -1,0 +1,118 @@
+"""Where a supervisor keeps its socket and its state.
+
+``OXHERD_HOME`` puts everything below one directory. Otherwise root uses ``/run/oxherd`` and ``/var/lib/oxherd``, and a
+user ``$XDG_RUNTIME_DIR/oxherd`` and ``$XDG_STATE_HOME/oxherd``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from oxherd.errors import SystemFault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Home", "find_home", "stack_id"]
+
+# sun_path is 108 bytes with its NUL; unix(7). A home whose socket would not fit is refused before anything starts.
+_SOCKET_PATH_MAX = 107
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """The directories of one supervisor.
+
+    Attributes:
+        runtime: Absolute directory of sockets and locks; gone after a reboot.
+        state: Absolute directory of what is kept: wanted stacks, journal, logs.
+    """
+
+    runtime: str
+    state: str
+
+    @property
+    def socket(self) -> str:
+        """The control socket of the supervisor."""
+        return os.path.join(self.runtime, "control.sock")
+
+    @property
+    def lock(self) -> str:
+        """The file whose lock makes a supervisor the only one of its home."""
+        return os.path.join(self.runtime, "supervisor.lock")
+
+    @property
+    def log(self) -> str:
+        """What the supervisor says of itself when it runs in the background."""
+        return os.path.join(self.state, "supervisor.log")
+
+    def stack(self, identity: str) -> str:
+        """The state directory of one stack."""
+        return os.path.join(self.state, "stacks", identity)
+
+    def logs(self, identity: str) -> str:
+        """The directory of one stack's own log files and of all its log indexes."""
+        return os.path.join(self.stack(identity), "logs")
+
+    def run_socket(self, identity: str) -> str:
+        """The control socket of ``oxherd run`` for one stack, beside the background supervisor's."""
+        return os.path.join(self.runtime, f"run-{identity}.sock")
+
+    def prepare(self) -> None:
+        """Make the directories, only for their owner.
+
+        Raises:
+            SystemFault: A directory cannot be made, belongs to somebody else, or its path is too long for a socket.
+        """
+        if len(os.fsencode(self.run_socket("0" * 12))) > _SOCKET_PATH_MAX:
+            raise SystemFault(
+                f"the path {self.runtime} is too long for a unix socket ({_SOCKET_PATH_MAX} bytes with the socket's name)",
+                hint="set OXHERD_HOME to a shorter directory",
+                code="OX601",
+            )
+        for directory in (self.runtime, self.state):
+            _private_directory(directory)
+
+
+def _private_directory(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        status = os.lstat(path)
+    except OSError as error:
+        raise SystemFault(
+            f"cannot make the directory {path}: {error.strerror}",
+            hint="set OXHERD_HOME to a directory you may write to",
+            code="OX602",
+        ) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise SystemFault(
+            f"{path} is not a directory of uid {os.geteuid()}",
+            hint="remove it, or set OXHERD_HOME to a directory of your own",
+            code="OX603",
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        os.chmod(path, 0o700)
+
+
+def find_home(environ: Mapping[str, str]) -> Home:
+    """Return the directories that apply to this user and environment; nothing is created."""
+    home = environ.get("OXHERD_HOME")
+    if home:
+        base = os.path.abspath(home)
+        return Home(runtime=os.path.join(base, "run"), state=os.path.join(base, "state"))
+    uid = os.geteuid()
+    if uid == 0:
+        return Home(runtime="/run/oxherd", state="/var/lib/oxherd")
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/tmp/oxherd-{uid}"  # noqa: S108 - ownership is checked by prepare()
+    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Home(runtime=os.path.join(runtime, "oxherd"), state=os.path.join(state, "oxherd"))
+
+
+def stack_id(path: str) -> str:
+    """Return the identity of the stack that the oxfile at this absolute path describes: 12 hex digits."""
+    import _blake2  # noqa: PLC0415 - hashlib would load OpenSSL into the supervisor
+
+    return str(_blake2.blake2b(os.fsencode(path), digest_size=6).hexdigest())

@@ -1,0 +1,1 @@
+"""Pure decisions: no clock, no operating system, no I/O, no randomness, no logging."""

@@ -1,0 +1,1 @@
+"""What Oxherd knows of well-known commands."""

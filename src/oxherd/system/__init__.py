@@ -1,0 +1,1 @@
+"""Every system call on processes, descriptors and child output."""
