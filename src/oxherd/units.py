@@ -1,11 +1,10 @@
 """Durations, byte sizes and signal names: parsed and printed, both ways.
 
-Pure functions. Parsing raises `ValueError` with a text that says what is accepted; callers add the place.
+Pure functions. Parsing raises `ValueError` with a text that says what is accepted; callers add the place. ``signal``
+is imported by those who need it: `oxherd status` prints sizes and ages and does not.
 """
 
 from __future__ import annotations
-
-import signal
 
 __all__ = [
     "format_age",
@@ -78,6 +77,8 @@ def parse_signal(text: str) -> int:
     Raises:
         ValueError: There is no such signal.
     """
+    import signal  # noqa: PLC0415 - see the head of this module
+
     name = text.strip().upper()
     if name.isascii() and name.isdigit() and 0 < int(name) < signal.NSIG:
         return int(name)
@@ -90,6 +91,8 @@ def parse_signal(text: str) -> int:
 
 def signal_name(number: int) -> str:
     """Return ``SIGTERM`` for 15, ``SIGRTMIN+3`` for real-time signals and ``signal N`` for unknown ones."""
+    import signal  # noqa: PLC0415 - see the head of this module
+
     try:
         return signal.Signals(number).name
     except ValueError:

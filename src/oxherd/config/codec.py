@@ -13,6 +13,7 @@ from oxherd.config.model import (
     Command,
     DependencyCondition,
     DeploySpec,
+    GitSpec,
     HealthSpec,
     LimitSpec,
     LogFormat,
@@ -38,7 +39,7 @@ __all__ = ["decode", "encode"]
 
 # The fields of each type that hold more than plain data.
 _NESTED: dict[type, dict[str, type]] = {
-    Oxfile: {"processes": ProcessSpec, "deploys": DeploySpec},
+    Oxfile: {"processes": ProcessSpec, "deploys": DeploySpec, "webhook": WebhookSpec},
     ProcessSpec: {
         "kind": ProcessKind,
         "type": ProcessType,
@@ -54,6 +55,7 @@ _NESTED: dict[type, dict[str, type]] = {
         "pre_start": Command,
         "pre_reload": Command,
         "webhook": WebhookSpec,
+        "git": GitSpec,
     },
     HealthSpec: {"command": Command},
     RestartPolicy: {"mode": RestartMode},

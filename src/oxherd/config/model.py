@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from oxherd.core.fleet import DependencyCondition
 from oxherd.core.restart import RestartPolicy
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Command",
     "DependencyCondition",
     "DeploySpec",
+    "GitSpec",
     "HealthSpec",
     "LimitSpec",
     "LogFormat",
@@ -47,14 +49,6 @@ class ProcessType(Enum):
     SERVICE = "service"
     ONESHOT = "oneshot"
     SCHEDULED = "scheduled"
-
-
-class DependencyCondition(Enum):
-    """What has to be true of a dependency before the dependent may start."""
-
-    STARTED = "started"
-    READY = "ready"
-    COMPLETED = "completed"
 
 
 class LogFormat(Enum):
@@ -137,11 +131,15 @@ class LogSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchSpec:
-    """Restart on file changes, for development. ``ignore`` are globs, ``extensions`` start with a dot."""
+    """Restart on file changes, for development.
+
+    ``ignore`` are globs, ``ignore_regex`` regular expressions; ``extensions`` start with a dot.
+    """
 
     paths: tuple[str, ...]
     extensions: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    ignore_regex: tuple[str, ...] = ()
     delay: float = 0.5
 
 
@@ -199,6 +197,15 @@ class WebhookSpec:
     secret: str | None = None
     branch: str | None = None
     on_push: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitSpec:
+    """Where the code of a process comes from, for deploys by pull."""
+
+    repo: str | None = None
+    ref: str | None = None
+    secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +272,7 @@ class ProcessSpec:
     pre_start: Command | None = None
     pre_reload: Command | None = None
     webhook: WebhookSpec | None = None
+    git: GitSpec | None = None
     program: str = "generic"
     adopt: bool = True
     socket: str | None = None
@@ -285,8 +293,9 @@ class Oxfile:
         name: ``name =`` or the name of the folder.
         dialect: "processes" or "apps".
         profile: The profile that was applied, or None.
-        processes: In the order of the file.
+        processes: In the order of the file, or of ``start_order`` where it is set.
         deploys: The ``[deploy.NAME]`` tables.
+        webhook: The webhook of the whole stack (top-level ``[webhook]``).
     """
 
     path: str
@@ -295,6 +304,7 @@ class Oxfile:
     profile: str | None = None
     processes: tuple[ProcessSpec, ...] = ()
     deploys: tuple[DeploySpec, ...] = ()
+    webhook: WebhookSpec | None = None
 
     def process(self, name: str) -> ProcessSpec | None:
         """Return the process of that name, or None."""

@@ -89,10 +89,11 @@ class Condemned:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The main pid is gone."""
+    """The main pid is gone; ``detail`` says more than the status where more is known ("port 8000 is held by ...")."""
 
     incarnation: int
     status: ExitStatus
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,139 @@
+"""Starting the supervisor in the background, once, however many commands want it at the same time."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+
+from oxherd.control.client import Client
+from oxherd.control.protocol import error_of
+from oxherd.errors import NoSupervisorError, OxherdError, SystemFault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oxherd.control.paths import Home
+
+__all__ = ["daemon_command", "ensure_supervisor"]
+
+# Seconds a supervisor gets to open its socket. It takes about 40 ms; a machine that swaps takes longer.
+_READY_SECONDS = 15.0
+
+# The code of the error with which a supervisor says that another one holds the lock of its home.
+_RUNNING_ALREADY = "OX430"
+
+_LOG_LINES = 10
+
+
+def daemon_command(*arguments: str) -> list[str]:
+    """Return the command line of a supervisor.
+
+    ``-P`` keeps the caller's directory out of ``sys.path``: a ``json.py`` beside an oxfile is no business of ours.
+    """
+    return [sys.executable, "-P", "-m", "oxherd.daemon", "--bootstrap", *arguments]
+
+
+def ensure_supervisor(home: Home) -> Client:
+    """Return a connection to the background supervisor of ``home``, which is started if there is none.
+
+    Of two callers at the same time both start one; the lock of the home lets one live, and both connect to it.
+
+    Raises:
+        SystemFault: It could not be started; the end of its log is in the text.
+        OxherdError: What the supervisor itself said.
+    """
+    try:
+        return Client.connect(home)
+    except NoSupervisorError:
+        home.prepare()
+    ready, told = os.pipe()
+    try:
+        with open(home.log, "ab") as log:
+            process = subprocess.Popen(
+                daemon_command("--ready-fd", str(told)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(told,),
+                start_new_session=True,
+                cwd="/",
+                env=_environment(os.environ),
+            )
+    except OSError as error:
+        os.close(ready)
+        raise SystemFault(
+            f"cannot start the supervisor: {error.strerror}: {error.filename or sys.executable}",
+            hint="oxherd doctor looks at the directories and limits",
+            code="OX620",
+        ) from error
+    finally:
+        os.close(told)
+    # It outlives this process on purpose; without a code the destructor would warn of a child left behind.
+    process.returncode = 0
+    try:
+        _wait_ready(home, ready)
+    finally:
+        os.close(ready)
+    return _connect(home)
+
+
+def _wait_ready(home: Home, ready: int) -> None:
+    """Read what the supervisor says of itself: ready, or an error.
+
+    Raises:
+        OxherdError: The error.
+    """
+    said = bytearray()
+    deadline = time.monotonic() + _READY_SECONDS
+    while not said.endswith(b"\n"):
+        readable, _, _ = select.select([ready], [], [], max(0.0, deadline - time.monotonic()))
+        if not readable:
+            raise _start_fault(home, f"it was not ready after {_READY_SECONDS:g} s")
+        data = os.read(ready, 65536)
+        if not data:
+            raise _start_fault(home, "it ended at once")
+        said += data
+    try:
+        message = json.loads(said)
+    except ValueError:
+        raise _start_fault(home, "it said something else than that it is ready") from None
+    error = message.get("error") if isinstance(message, dict) else None
+    if error is not None and not (isinstance(error, dict) and error.get("code") == _RUNNING_ALREADY):
+        raise error_of(error)
+
+
+def _connect(home: Home) -> Client:
+    """Connect to the supervisor that is ready, or to the one that was quicker and may not listen yet."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            return Client.connect(home)
+        except NoSupervisorError:
+            if time.monotonic() > deadline:
+                raise _start_fault(home, "nothing listens on its socket") from None
+            time.sleep(0.01)
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the supervisor's own environment; its processes get the caller's, which travels with the request."""
+    env = dict(environ)
+    if env.get("OXHERD_HOME"):
+        # The supervisor starts in /, where a relative path would mean something else.
+        env["OXHERD_HOME"] = os.path.abspath(env["OXHERD_HOME"])
+    return env
+
+
+def _start_fault(home: Home, reason: str) -> OxherdError:
+    try:
+        with open(home.log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
+            tail = file.read().decode("utf-8", "replace").splitlines()[-_LOG_LINES:]
+    except OSError:
+        tail = []
+    text = "".join(f"\n    | {line}" for line in tail)
+    return SystemFault(f"the supervisor did not start: {reason}{text}", hint=f"its log is {home.log}", code="OX621")

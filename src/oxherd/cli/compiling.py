@@ -1,0 +1,115 @@
+"""Compiling an oxfile for the supervisor: with which environment and profile, and what this version refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+from oxherd.cli.where import connect
+from oxherd.config.model import ProcessKind
+from oxherd.control.paths import stack_id
+from oxherd.errors import NoSupervisorError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oxherd.cli.output import Output
+    from oxherd.config.model import Oxfile, ProcessSpec
+    from oxherd.control.paths import Home
+
+__all__ = ["Kept", "compile_for_start", "kept_of", "refuse_apps"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a stack was started with. ``env`` None: it has never been started."""
+
+    env: dict[str, str] | None = None
+    profile: str | None = None
+
+
+def kept_of(home: Home, path: str) -> Kept:
+    """Return what is kept of a stack: the supervisor says it, or the state directory where none runs.
+
+    Raises:
+        OxherdError: The supervisor cannot be asked.
+    """
+    try:
+        client = connect(home, path)
+    except NoSupervisorError:
+        record = _stack_record(home, path)
+    else:
+        with client:
+            record = client.request("environment", timeout=10, stack=path)
+    env, profile = record.get("env"), record.get("profile")
+    return Kept(
+        env={str(key): str(value) for key, value in env.items()} if isinstance(env, dict) else None,
+        profile=profile if isinstance(profile, str) else None,
+    )
+
+
+def compile_for_start(
+    home: Home, path: str, *, profile: str | None, update_env: bool, names: Sequence[str], output: Output
+) -> Oxfile:
+    """Return the compiled oxfile; its warnings are printed.
+
+    A stack that was started before keeps the environment it was started with (for ``${VAR}`` too) and its profile,
+    unless ``update_env`` and ``profile`` say otherwise. ``profile`` "" is none.
+
+    Raises:
+        ConfigError: The oxfile is not valid; nothing was changed.
+        UsageError: Something of it cannot be run by this version.
+    """
+    from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - the heaviest import of the command line
+
+    kept = kept_of(home, path)
+    environ = os.environ if update_env or kept.env is None else kept.env
+    chosen = (profile or None) if profile is not None else kept.profile
+    compiled = compile_stack(path, profile=chosen, environ=environ, strict_files=True)
+    output.problems(compiled.warnings)
+    refuse_apps(compiled.oxfile, names)
+    return compiled.oxfile
+
+
+def refuse_apps(oxfile: Oxfile, names: Sequence[str]) -> None:
+    """Refuse processes that only Oxherd's own workers could serve.
+
+    Raises:
+        UsageError: One of those named (or of all, without names) is such a process.
+    """
+    wanted = {name.partition(":")[0] for name in names}
+    apps = [
+        process
+        for process in oxfile.processes
+        if process.kind is ProcessKind.APP and (process.name in wanted if wanted else not process.disabled)
+    ]
+    if apps:
+        process = apps[0]
+        raise UsageError(
+            f"{', '.join(app.name for app in apps)}: app processes are not served yet by this version; "
+            f'write command = "{_as_command(process)}"',
+            hint=f"in [processes.{process.name}] of {oxfile.path}",
+            code="OX245",
+        )
+
+
+def _as_command(process: ProcessSpec) -> str:
+    app = process.app
+    if app is None:
+        return "..."
+    address = app.bind[0] if app.bind else "127.0.0.1:8000"
+    if address.startswith("unix:"):
+        return f"uvicorn {app.target} --uds {address.removeprefix('unix:')}"
+    host, _, port = address.rpartition(":")
+    return f"uvicorn {app.target} --host {host.strip('[]') or '127.0.0.1'} --port {port}"
+
+
+def _stack_record(home: Home, path: str) -> dict[str, object]:
+    try:
+        with open(os.path.join(home.stack(stack_id(path)), "stack.json"), "rb") as file:
+            record = json.loads(file.read())
+    except (OSError, ValueError):
+        return {}  # never started, or the supervisor sets it aside and says so
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,151 @@
+"""How a start, a stop or a restart is coming along.
+
+On a terminal each instance has a line that is drawn over as it changes; elsewhere each change is a line of its own,
+the same words without spinner and colour.
+"""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Protocol, Self
+
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+    from oxherd.cli.output import Output
+
+    class Progress(Protocol):
+        """Shows progress items of the control protocol."""
+
+        def __enter__(self) -> Self: ...
+
+        def __exit__(self, *exc: object) -> None: ...
+
+        def show(self, item: dict[str, object]) -> None:
+            """Show one item."""
+
+
+__all__ = ["progress_of"]
+
+# Statuses in which an instance has arrived, for now: its line is not in motion any more.
+_SETTLED = frozenset({"running", "stopped", "exited", "crashed", "unhealthy"})
+_BAD = frozenset({"crashed", "backoff", "unhealthy"})
+
+
+def progress_of(output: Output, prefix: str = "") -> Progress:
+    """Return the display that fits stdout.
+
+    Args:
+        output: How to speak.
+        prefix: Put before each name, to tell stacks apart.
+    """
+    return _Live(output, prefix) if output.live else _Plain(output, prefix)
+
+
+def _label(item: dict[str, object]) -> str:
+    return str(item.get("label") or item.get("process") or "supervisor")
+
+
+class _Lines:
+    """Turns items into lines; knows when each instance set out."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._since: dict[str, float] = {}
+
+    def label(self, item: dict[str, object]) -> str:
+        return f"{self._prefix}{_label(item)}"
+
+    def age(self, item: dict[str, object]) -> float:
+        return time.monotonic() - self._since.setdefault(_label(item), time.monotonic())
+
+    def text(self, item: dict[str, object]) -> str:
+        """Return ``running (pid 123) after 0.8 s``."""
+        status, detail = str(item.get("status")), item.get("detail")
+        age = self.age(item)
+        if status == "running" and item.get("pid") is not None:
+            return f"running (pid {item['pid']}) after {age:.1f} s"
+        if status in _SETTLED and status not in _BAD:
+            return f"{status} after {age:.1f} s" + (f": {detail}" if detail and status != "stopped" else "")
+        return f"{status}: {detail}" if detail else status
+
+
+class _Plain:
+    """One line for each change."""
+
+    def __init__(self, output: Output, prefix: str) -> None:
+        self._output = output
+        self._lines = _Lines(prefix)
+        self._last: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def show(self, item: dict[str, object]) -> None:
+        label, status = self._lines.label(item), str(item.get("status"))
+        text = self._lines.text(item)
+        # The same status again has news only where it says what is wrong.
+        if self._last.get(label) != status or status in _BAD:
+            self._output.say(f"{label}: {text}")
+        self._last[label] = status
+
+
+class _Live:
+    """One line for each instance, drawn over by rich."""
+
+    def __init__(self, output: Output, prefix: str) -> None:
+        from rich.console import Console  # noqa: PLC0415 - only on a terminal
+
+        self._console: Console = Console(no_color=not output.color, highlight=False)
+        self._lines = _Lines(prefix)
+        self._items: dict[str, dict[str, object]] = {}
+        self._done: dict[str, str] = {}
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        from rich.live import Live  # noqa: PLC0415 - only on a terminal
+
+        self._live = Live(console=self._console, refresh_per_second=12, get_renderable=self._render)
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, value, traceback)
+
+    def show(self, item: dict[str, object]) -> None:
+        label = self._lines.label(item)
+        self._items[label] = item
+        text = self._lines.text(item)
+        if item.get("status") in _SETTLED:
+            self._done[label] = text
+        else:
+            self._done.pop(label, None)
+
+    def _render(self) -> RenderableType:
+        from rich.spinner import Spinner  # noqa: PLC0415 - only on a terminal
+        from rich.table import Table  # noqa: PLC0415 - only on a terminal
+        from rich.text import Text  # noqa: PLC0415 - only on a terminal
+
+        grid = Table.grid(padding=(0, 1))
+        for label, item in self._items.items():
+            status = str(item.get("status"))
+            if label in self._done:
+                mark: RenderableType = Text("x", style="red") if status in _BAD else Text("+", style="green")
+                grid.add_row(mark, label, Text(self._done[label]))
+            else:
+                text = f"{self._lines.text(item)}  {self._lines.age(item):.1f} s"
+                grid.add_row(Spinner("dots", style="red" if status in _BAD else "yellow"), label, Text(text))
+        return grid

@@ -1,0 +1,181 @@
+"""What can only be seen with all processes side by side: dependencies, files and ports that two of them claim."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+
+from oxherd.config import problems
+from oxherd.config.model import DependencyCondition, ProcessKind, ProcessSpec, ProcessType
+from oxherd.config.problems import Place
+from oxherd.config.redact import is_secret_key, redact_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oxherd.config.effective import Effective
+    from oxherd.errors import Problem
+
+__all__ = ["check_exposure", "check_paths", "check_process", "check_stack", "resolve_dependencies"]
+
+
+def check_process(spec: ProcessSpec, settings: Effective) -> None:
+    """Report what contradicts itself within one process."""
+    if spec.singleton and spec.instances > 1 and "singleton" in settings.values:
+        what = "a process with singleton = true"
+        settings.report(problems.singleton_instances(settings.place_of("instances"), what, spec.instances))
+    if spec.type is ProcessType.SCHEDULED and spec.instances > 1:
+        message = "a scheduled job has one instance, which never overlaps itself"
+        place = settings.place_of("instances")
+        settings.report(problems.conflict(place, message, expected="instances = 1", hint="remove instances"))
+    if spec.restart.delay > spec.restart.delay_max and {"restart_delay", "restart_delay_max"} <= settings.values.keys():
+        message = "restart_delay_ms is above its ceiling restart_delay_max_ms"
+        hint = "raise restart_delay_max_ms, or lower restart_delay_ms"
+        settings.report(problems.conflict(settings.place_of("restart_delay_max"), message, hint=hint))
+
+
+def resolve_dependencies(
+    specs: list[ProcessSpec], settings: dict[str, Effective], found: list[Problem]
+) -> list[ProcessSpec]:
+    """Return the specs with the conditions of their dependencies settled; report those that cannot be met."""
+    known = {spec.name: spec for spec in specs}
+    resolved: list[ProcessSpec] = []
+    for spec in specs:
+        own = settings[spec.name]
+        bare = _bare_names(own)
+        kept: list[tuple[str, DependencyCondition]] = []
+        for name, condition in spec.depends_on:
+            target = known.get(name)
+            if target is None:
+                others = [other for other in known if other != spec.name]
+                found.append(problems.unknown_dependency(own.place_of("depends_on"), name, others))
+            elif target.disabled and not spec.disabled:
+                message = f"{name} is disabled, so {spec.name} does not wait for it"
+                hint = f"remove it from depends_on, or enable {name}"
+                found.append(problems.no_effect(own.place_of("depends_on"), message, hint=hint))
+            else:
+                kept.append((name, _condition(condition, target, own, found, bare=name in bare)))
+        resolved.append(dataclasses.replace(spec, depends_on=tuple(kept)))
+    _check_cycles(resolved, settings, found)
+    return resolved
+
+
+def _bare_names(settings: Effective) -> set[str]:
+    value = settings.values.get("depends_on")
+    return {name for name, condition in value if not condition} if isinstance(value, tuple) else set()
+
+
+def _condition(
+    condition: DependencyCondition, target: ProcessSpec, own: Effective, found: list[Problem], *, bare: bool
+) -> DependencyCondition:
+    if bare and target.type is ProcessType.ONESHOT:
+        return DependencyCondition.COMPLETED
+    if bare and target.type is ProcessType.SCHEDULED:
+        return DependencyCondition.STARTED
+    if condition is DependencyCondition.COMPLETED and target.type is ProcessType.SERVICE:
+        message = f"{target.name} is a service, which never completes"
+        hint = f'write {target.name} = "ready", or give {target.name} type = "oneshot"'
+        found.append(problems.conflict(own.place_of("depends_on"), message, expected="a oneshot or a job", hint=hint))
+    return condition
+
+
+def _check_cycles(specs: list[ProcessSpec], settings: dict[str, Effective], found: list[Problem]) -> None:
+    edges = {spec.name: [name for name, _ in spec.depends_on] for spec in specs}
+    done: set[str] = set()
+    for start in edges:
+        trail: list[str] = []
+        stack = [(start, iter(edges[start]))] if start not in done else []
+        trail = [start] if stack else []
+        while stack:
+            name, rest = stack[-1]
+            following = next(rest, None)
+            if following is None:
+                done.add(name)
+                stack.pop()
+                trail.pop()
+            elif following in trail:
+                circle = [*trail[trail.index(following) :], following]
+                found.append(problems.dependency_cycle(settings[following].place_of("depends_on"), circle))
+            elif following not in done:
+                stack.append((following, iter(edges[following])))
+                trail.append(following)
+
+
+def check_stack(specs: list[ProcessSpec], settings: dict[str, Effective], found: list[Problem]) -> None:
+    """Report files and addresses that two processes claim."""
+    files: dict[str, str] = {}
+    addresses: dict[str, str] = {}
+    for spec in specs:
+        if spec.disabled:
+            continue
+        own = settings[spec.name]
+        mine: set[str] = set()
+        for canonical, path in (("logs.file", spec.logs.file), ("logs.error_file", spec.logs.error_file)):
+            if path is None or path in mine or path.startswith("/dev/"):
+                continue
+            mine.add(path)
+            if path in files:
+                place = own.place_of(canonical, "logs.combined")
+                found.append(problems.same_log_file(place, path, files[path]))
+            files.setdefault(path, spec.name)
+        if spec.kind is ProcessKind.APP and spec.app is not None:
+            for bind in spec.app.bind:
+                _check_address(bind, spec.name, own, addresses)
+
+
+def _check_address(bind: str, name: str, own: Effective, addresses: dict[str, str]) -> None:
+    """Two listeners collide on the same port where their hosts are equal or either takes every address."""
+    host, _, port = bind.rpartition(":")
+    for other, owner in addresses.items():
+        other_host, _, other_port = other.rpartition(":")
+        unix = bind.startswith("unix:") or other.startswith("unix:")
+        everywhere = {"", "0.0.0.0", "[::]"}  # noqa: S104 - compared with, never bound
+        same = bind == other if unix else port == other_port != "0" and (host == other_host or {host, other_host} & everywhere)
+        if same:
+            message = f"{bind} is taken: {owner} binds {other}"
+            hint = "give one of the two another port"
+            own.report(problems.conflict(own.place_of("bind"), message, expected="an address of its own", hint=hint))
+    addresses.setdefault(bind, name)
+
+
+def check_paths(spec: ProcessSpec, settings: Effective) -> None:
+    """Warn of paths that are not there; they may be by the time of the start."""
+    # A process that is never started in this profile needs no paths.
+    if spec.disabled or "{instance}" in spec.working_dir:
+        return
+    if not os.path.isdir(spec.working_dir):
+        place = settings.place_of("working_dir")
+        hint = "" if os.path.exists(spec.working_dir) is False else "it is a file; working_dir is a folder"
+        settings.report(problems.path_absent(place, spec.working_dir, hint=hint))
+    if spec.python is not None and not os.path.exists(spec.python):
+        settings.report(problems.path_absent(settings.place_of("python"), spec.python))
+    program = spec.command.argv[0] if spec.command is not None and not spec.command.shell else ""
+    if "/" in program and "{instance}" not in program:
+        path = os.path.join(spec.working_dir, program)
+        if not os.path.exists(path):
+            settings.report(problems.path_absent(settings.place_of("command"), path))
+    for canonical in ("ssl_certfile", "ssl_keyfile"):
+        path = str(settings.values.get(canonical, ""))
+        if path and spec.kind is ProcessKind.APP and not os.path.exists(path):
+            settings.report(problems.path_absent(settings.place_of(canonical), path))
+
+
+def check_exposure(file: str, settings: list[Effective], found: list[Problem]) -> None:
+    """Warn of an oxfile that every user of the machine may read and that holds secrets as they are."""
+    try:
+        mode = os.stat(file).st_mode
+    except OSError:
+        # The file was read a moment ago; that it is gone now is not what this check is about.
+        return
+    if not stat.S_IMODE(mode) & stat.S_IROTH:
+        return
+    names: list[str] = []
+    line = 0
+    for own in settings:
+        for name, item in own.layer.env.items():
+            secret = is_secret_key(name) or redact_text(item.value) != item.value
+            if item.value and secret and "$" not in item.value and name not in names:
+                names.append(name)
+                line = line or item.place.line
+    if names:
+        found.append(problems.exposed_secrets(Place(file=file, line=line), names))

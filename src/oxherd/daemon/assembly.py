@@ -1,0 +1,233 @@
+"""The parts of the supervisor put together, its signals, its beginning and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+
+from oxherd.control.paths import Home, stack_id
+from oxherd.daemon.boot import bring_back, end_survivors
+from oxherd.daemon.cards import CardWriter
+from oxherd.daemon.cgrouping import Cgroups
+from oxherd.daemon.children import Children
+from oxherd.daemon.control_server import ControlServer
+from oxherd.daemon.duties import Duties
+from oxherd.daemon.eventlog import EventLog
+from oxherd.daemon.executor import Executor
+from oxherd.daemon.foreground import Foreground
+from oxherd.daemon.gate import Gate
+from oxherd.daemon.helpers import Helpers
+from oxherd.daemon.journal import Journal
+from oxherd.daemon.operations import Operation
+from oxherd.daemon.sinks import Sinks
+from oxherd.daemon.stacks import StackKeeper
+from oxherd.daemon.supervisor import Supervisor
+from oxherd.daemon.verbs import Verbs
+from oxherd.system.loop import Loop
+from oxherd.system.machine import Machine
+from oxherd.system.resources import own_memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oxherd.daemon.operations import Outcome
+    from oxherd.daemon.options import Options
+    from oxherd.daemon.stacks import Batches
+    from oxherd.system.ports import System
+
+__all__ = ["Assembly"]
+
+
+class Assembly:
+    """The whole supervisor.
+
+    Args:
+        home: Its directories.
+        options: Background, or ``oxherd run``.
+        version: For the handshake.
+        system: The operating system; a fake one in component tests.
+    """
+
+    def __init__(self, home: Home, options: Options, *, version: str, system: System | None = None) -> None:
+        """Put the parts together; nothing is opened but the loop's own descriptors."""
+        self._home = home
+        self._options = options
+        self._version = version
+        # A run beside a background supervisor of the same home keeps its own journal and marks.
+        own = home.state if options.run is None else os.path.join(home.state, f"run-{options.identity}")
+        os.makedirs(own, mode=0o700, exist_ok=True)
+        self._mark = stack_id(own)
+        self.loop = Loop(self._callback_failed)
+        self.system = system or Machine()
+        self.events = EventLog(os.path.join(own, "events.jsonl"), self.system.wall)
+        self.journal = Journal(Home(runtime=home.runtime, state=own), lambda text: self.events.publish("state-trouble", text))
+        self.supervisor = Supervisor(loop=self.loop, system=self.system, journal=self.journal, events=self.events)
+        self._server: ControlServer | None = None
+        self._exit_code = 0
+        self.ending = False
+        self._signals_to_end = 0
+        self.foreground = Foreground(self, options) if options.run is not None else None
+        self._put_together()
+
+    def _put_together(self) -> None:
+        supervisor, loop = self.supervisor, self.loop
+        # The sweeps look again whenever a child is gone; the executor exists one line later.
+        self.children = Children(loop, self.system, lambda: self.executor.look_again())  # noqa: PLW0108
+        helpers = Helpers(self.system, self.children)
+        cgroups = Cgroups(loop, lambda text: self.events.publish("cgroup-trouble", text))
+        self.sinks = Sinks(
+            loop=loop,
+            system=self.system,
+            home=self._home,
+            start_helper=helpers.start,
+            report=lambda process, kind, text: supervisor.tell(kind, text, process),
+            echo=self.foreground.echo if self.foreground is not None else None,
+        )
+        self.cards = CardWriter(loop=loop, system=self.system, home=self._home, cgroups=cgroups)
+        self.executor = Executor(
+            loop=loop,
+            system=self.system,
+            children=self.children,
+            sinks=self.sinks,
+            cards=self.cards,
+            cgroups=cgroups,
+            feed=supervisor.feed,
+            warn=lambda handle, text: supervisor.announce(handle, "warning", text),
+        )
+        self.duties = Duties(supervisor, self.children, helpers)
+        supervisor.assemble(
+            executor=self.executor, gate=Gate(supervisor, self.children, self.sinks), duties=self.duties
+        )
+        self.keeper = StackKeeper(supervisor, self.sinks, stack_id, self._mark, os.geteuid())
+        self._verbs = Verbs(
+            supervisor=supervisor,
+            keeper=self.keeper,
+            sinks=self.sinks,
+            cards=self.cards,
+            shutdown=self.end,
+            facts=self._facts,
+        )
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "version": self._version,
+            "memory_bytes": own_memory(),
+            "home": self._home.state,
+            "events_error": self.events.write_error,
+        }
+
+    # -- the beginning ------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take commands, and bring back what is wanted.
+
+        Raises:
+            OxherdError: The control socket cannot be opened.
+        """
+        socket_path = self._home.socket if self.foreground is None else self._home.run_socket(self._options.identity)
+        self._server = ControlServer(
+            self.loop, socket_path, self._verbs.dispatch, version=self._version, owner_uid=os.geteuid()
+        )
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            self.loop.on_signal(signum, self._told_to_end)
+        for signum in (signal.SIGHUP, signal.SIGUSR1):
+            self.loop.on_signal(signum, self._reopen)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self.events.publish("supervisor-started", f"supervisor {self._version} started", pid=os.getpid())
+        if self.foreground is not None:
+            self.foreground.begin()
+        else:
+            end_survivors(self.system, self.loop, self.events, self._mark, self._bring_back)
+
+    def _bring_back(self) -> None:
+        bring_back(self.journal, self.keeper, self.supervisor)
+
+    def run(self) -> int:
+        """Run the loop until the end; return the exit code."""
+        self.loop.run()
+        return self._exit_code
+
+    # -- signals ------------------------------------------------------------------------------------------------
+
+    def _told_to_end(self, signum: int) -> None:
+        self._signals_to_end += 1
+        if self._signals_to_end == 1:
+            self.events.publish("supervisor-stopping", f"got {signal.Signals(signum).name}; stopping everything")
+            if self.foreground is not None:
+                self.foreground.say(f"{signal.Signals(signum).name}: stopping; once more to force")
+            self.end(_nothing)
+            return
+        for handle in self.supervisor.instances():
+            if handle.machine.alive:
+                self.executor.kill_tree(handle)
+
+    def _reopen(self, signum: int) -> None:
+        for stack in self.supervisor.stacks.values():
+            for process in stack.processes.values():
+                self.sinks.reopen(process)
+        if self.foreground is not None and signum == signal.SIGUSR1:
+            self.foreground.forward(signum)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def end(self, down: Callable[[], None]) -> None:
+        """Stop every process, keeping what is wanted for the next start, then leave the loop."""
+
+        def over(_outcome: Outcome) -> None:
+            down()
+            # One more turn of the loop lets the answer reach whoever asked for the end.
+            self.loop.call_later(0.02, self.loop.stop)
+
+        if self.ending:
+            self._when_all_down(down)
+            return
+        self.ending = True
+        self.duties.end_all()
+        stacks = [self.keeper.stop_for_now(stack) for stack in self.supervisor.stacks.values()]
+        Operation(self.supervisor, _side_by_side(stacks), progress=None, done=over)
+
+    def _when_all_down(self, down: Callable[[], None]) -> None:
+        if all(handle.down for handle in self.supervisor.instances()):
+            down()
+        else:
+            self.loop.call_later(0.05, lambda: self._when_all_down(down))
+
+    def leave(self, exit_code: int) -> None:
+        """End the loop with an exit code; everything is down already."""
+        self._exit_code = exit_code
+        self.loop.stop()
+
+    def close(self) -> None:
+        """Close files and sockets."""
+        if self._server is not None:
+            self._server.close()
+        for stack in self.supervisor.stacks.values():
+            for process in stack.processes.values():
+                self.sinks.close(process)
+        if self.foreground is not None:
+            self.foreground.close()
+        self.events.publish("supervisor-stopped", "supervisor stopped")
+        self.journal.close()
+        self.events.close()
+        self.loop.close()
+
+    def _callback_failed(self, error: BaseException) -> None:
+        """A bug in one callback: say it where it is found, and go on."""
+        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.flush()
+        self.events.publish("internal-error", f"{type(error).__name__}: {error}")
+
+
+def _side_by_side(stacks: list[Batches]) -> Batches:
+    """Stop all stacks at once: first batches together, then the second ones."""
+    depth = max((len(batches) for batches in stacks), default=0)
+    return [
+        [target for batches in stacks if level < len(batches) for target in batches[level]] for level in range(depth)
+    ]
+
+
+def _nothing() -> None:
+    """Nobody waits for the end."""

@@ -1,0 +1,161 @@
+"""Crash cards: what is known about an end, kept for ``oxherd why``.
+
+Written at the moment of the exit, while the last lines, the port's holder and the OOM counters still say something.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+from oxherd.core.instance import State
+from oxherd.daemon.journal import replace_file
+from oxherd.system import portholders
+from oxherd.units import format_seconds, signal_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oxherd.control.paths import Home
+    from oxherd.core.exits import ExitStatus
+    from oxherd.daemon.cgrouping import Cgroups
+    from oxherd.daemon.handles import InstanceHandle
+    from oxherd.system.loop import Loop
+    from oxherd.system.ports import System
+
+__all__ = ["CardWriter"]
+
+_LINES = 40
+_LINE_MAX = 2000
+_SIGKILL = 9
+
+
+class CardWriter:
+    """Makes the card of every end that nobody asked for.
+
+    Args:
+        loop: For uptimes.
+        system: For the wall clock.
+        home: Where cards are kept.
+        cgroups: Knows of OOM kills.
+    """
+
+    def __init__(self, *, loop: Loop, system: System, home: Home, cgroups: Cgroups) -> None:
+        """Keep the parts."""
+        self._loop = loop
+        self._system = system
+        self._home = home
+        self._cgroups = cgroups
+
+    def spawn_failed(self, handle: InstanceHandle, text: str) -> None:
+        """Record a start that did not come about; the first line is the cause, the rest are hints."""
+        cause, *hints = text.split("\n")
+        self._keep(handle, cause=cause, hints=hints, lines=[], status=None, uptime=None)
+
+    def ended(self, handle: InstanceHandle, status: ExitStatus) -> str:
+        """Record an exit and return the line that says why, as far as it is known."""
+        machine = handle.machine
+        asked = machine.state is State.STOPPING
+        uptime = None if machine.started_at is None else self._loop.now() - machine.started_at
+        if asked and not machine.reason.condemned:
+            return status.text
+        lines = self._last_lines(handle)
+        cause, hints = status.text, []
+        if asked:
+            cause = f"{machine.detail}; {status.text}" if machine.detail else status.text
+        elif self._killed_for_memory(handle, status):
+            status = replace(status, oom=True)
+            cause = "killed by the kernel: out of memory"
+            hints.append(
+                "give it more memory (limits.memory_mb) or find what it allocates; the machine may be too small"
+            )
+        elif not status.success:
+            holder = _port_trouble(handle, lines)
+            if holder:
+                cause = f"{status.text}: {holder}"
+                hints.append("stop that program, or give this process another port")
+            elif status.signal is not None:
+                hints.append(f"{signal_name(status.signal)} came from outside Oxherd, or from the program itself")
+        if uptime is not None and not asked:
+            cause = f"{cause} after {format_seconds(uptime)}"
+        self._keep(handle, cause=cause, hints=hints, lines=lines, status=status, uptime=uptime)
+        return cause
+
+    def load(self, handle: InstanceHandle) -> list[dict[str, object]]:
+        """Return the cards of an instance, newest first, also those of before a restart of the supervisor."""
+        if not handle.cards:
+            try:
+                with open(self._path(handle), "rb") as file:
+                    kept = json.loads(file.read()).get("cards", [])
+            except (OSError, ValueError, AttributeError):
+                kept = []
+            handle.cards.extend(card for card in kept if isinstance(card, dict))
+        return list(reversed(handle.cards))
+
+    def _path(self, handle: InstanceHandle) -> str:
+        return os.path.join(
+            self._home.stack(handle.process.stack.identity), f"why-{handle.process.name}-{handle.slot}.json"
+        )
+
+    def _keep(
+        self,
+        handle: InstanceHandle,
+        *,
+        cause: str,
+        hints: list[str],
+        lines: list[str],
+        status: ExitStatus | None,
+        uptime: float | None,
+    ) -> None:
+        self.load(handle)
+        handle.cards.append(
+            {
+                "time": self._system.wall(),
+                "incarnation": handle.machine.incarnation,
+                "cause": cause,
+                "exit": exit_record(status),
+                "uptime_seconds": None if uptime is None else round(uptime, 3),
+                "memory_peak_bytes": handle.memory_peak or None,
+                "last_lines": lines,
+                "hints": hints,
+            }
+        )
+        try:
+            replace_file(self._path(handle), {"cards": list(handle.cards)})
+        except OSError:
+            # In memory the card lives as long as the supervisor; the disk's trouble is told by the journal and the logs.
+            return
+
+    def _last_lines(self, handle: InstanceHandle) -> list[str]:
+        lines: list[bytes] = []
+        for sink in handle.process.sinks.values():
+            lines.extend(sink.tail(handle.slot, _LINES))
+        return [line[:_LINE_MAX].decode("utf-8", "backslashreplace") for line in lines[-_LINES:]]
+
+    def _killed_for_memory(self, handle: InstanceHandle, status: ExitStatus) -> bool:
+        if status.signal != _SIGKILL or handle.oom_before is None:
+            return False
+        now = self._cgroups.oom_kills(handle)
+        return now is not None and now > handle.oom_before
+
+
+def exit_record(status: ExitStatus | None) -> dict[str, object] | None:
+    """Return an exit for ``--json``."""
+    if status is None:
+        return None
+    return {"code": status.code, "signal": status.signal, "text": status.text}
+
+
+def _port_trouble(handle: InstanceHandle, lines: list[str]) -> str:
+    """Return "port 8000 is held by nginx (pid 12)" if that is what the last lines complain about."""
+    address = portholders.address_in_use([line.encode() for line in lines])
+    if address is None:
+        return ""
+    host, port = address
+    if not port:
+        return "an address it wants is in use"
+    own = {handle.machine.pid}
+    holders = [holder for holder in portholders.holder_of(host, port) if holder.pid not in own]
+    if not holders:
+        return f"port {port} was in use"
+    return f"port {port} is held by " + ", ".join(f"{holder.name} (pid {holder.pid})" for holder in holders)

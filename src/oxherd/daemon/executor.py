@@ -1,0 +1,258 @@
+"""Commands of the lifecycle, carried out on the operating system; what comes of them goes back as events.
+
+The only place that starts, signals or kills a supervised program. A call that fails becomes an event or a report,
+never an exception in the loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oxherd.core.events import Exited, Spawned, SpawnFailed, Swept, TimerFired
+from oxherd.daemon.environment import child_environment, substitute
+from oxherd.errors import OxherdError, SpawnError
+from oxherd.system.spawn import LaunchRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oxherd.core.events import Event
+    from oxherd.core.exits import ExitStatus
+    from oxherd.core.instance import Timer
+    from oxherd.daemon.cards import CardWriter
+    from oxherd.daemon.cgrouping import Cgroups
+    from oxherd.daemon.children import Children
+    from oxherd.daemon.handles import InstanceHandle
+    from oxherd.daemon.sinks import Sinks
+    from oxherd.system.loop import Loop
+    from oxherd.system.ports import System
+
+__all__ = ["Executor"]
+
+# Errors of a start that trying again cannot mend while nothing on the machine changes.
+_PERMANENT = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+
+
+class Executor:
+    """Starts, signals, kills and sweeps.
+
+    Args:
+        loop: For descriptors and timers.
+        system: The port.
+        children: Who hears of exits.
+        sinks: The log files.
+        cards: Writes the crash card of an exit.
+        cgroups: Hard limits.
+        feed: Takes the events that come of it.
+        warn: Takes warnings about one instance for the event log.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        system: System,
+        children: Children,
+        sinks: Sinks,
+        cards: CardWriter,
+        cgroups: Cgroups,
+        feed: Callable[[InstanceHandle, Event], None],
+        warn: Callable[[InstanceHandle, str], None],
+    ) -> None:
+        """Keep the parts."""
+        self._loop = loop
+        self._system = system
+        self._children = children
+        self._sinks = sinks
+        self._cards = cards
+        self._cgroups = cgroups
+        self._feed = feed
+        self._warn = warn
+        self._sweeping: set[InstanceHandle] = set()
+
+    # -- start --------------------------------------------------------------------------------------------------
+
+    def spawn(self, handle: InstanceHandle) -> None:
+        """Exec the program of the current incarnation."""
+        number = handle.machine.incarnation
+        try:
+            handle.launch = self._launch(handle)
+        except SpawnError as error:
+            self._close_pipes(handle)
+            self._cgroups.release(handle)
+            permanent = error.errno in _PERMANENT and handle.machine.restarts == 0
+            text = "\n".join(part for part in (f"could not start: {error.message}", error.hint) if part)
+            self._cards.spawn_failed(handle, text)
+            self._feed(handle, SpawnFailed(number, f"could not start: {error.message}", permanent))
+            return
+        except (OSError, OxherdError) as error:
+            # No descriptors for the pipes, no room for a cgroup: the machine's trouble, which may pass.
+            self._close_pipes(handle)
+            self._cgroups.release(handle)
+            reason = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
+            self._cards.spawn_failed(handle, f"could not start: {reason}")
+            self._feed(handle, SpawnFailed(number, f"could not start: {reason}"))
+            return
+        handle.start_ticks = self._system.start_ticks(handle.launch.pid)
+        handle.child = self._children.adopt(handle.launch, lambda status: self._main_exited(handle, number, status))
+        if handle.launch.report_fd is None:
+            self._feed(handle, Spawned(number, handle.launch.pid))
+        else:
+            self._loop.watch_read(handle.launch.report_fd, lambda: self._launcher_reported(handle, number))
+
+    def _launch(self, handle: InstanceHandle) -> Launch:
+        spec, slot = handle.spec, handle.slot
+        stack = handle.process.stack
+        if spec.command is None:
+            raise SpawnError("reading the oxfile", 0, spec.name, "it has no command")
+        sink, error_sink = self._sinks.of(handle.process)
+        handle.pipes = [sink.open_pipe(slot)]
+        if error_sink is not None:
+            handle.pipes.append(error_sink.open_pipe(slot))
+        request = LaunchRequest(
+            argv=tuple(substitute(argument, slot) for argument in spec.command.argv),
+            cwd=spec.working_dir,
+            env=child_environment(spec, stack.name, stack.env, slot, handle.mark),
+            stdout=handle.pipes[0].child_fd,
+            stderr=handle.pipes[-1].child_fd,
+            user=spec.user,
+            group=spec.group,
+            umask=spec.umask,
+            nice=spec.nice,
+            nofile=spec.limits.nofile,
+            cgroups=self._cgroups.join(handle),
+            no_new_privs=spec.user is not None,
+        )
+        launch = self._system.launch(request)
+        for pipe in handle.pipes:
+            pipe.close_child_end()
+        handle.oom_before = self._cgroups.oom_kills(handle)
+        return launch
+
+    def _launcher_reported(self, handle: InstanceHandle, number: int) -> None:
+        """The launcher has exec'd the program, or says why it could not."""
+        launch = handle.launch
+        if launch is None or launch.report_fd is None or handle.machine.incarnation != number:
+            return
+        report_fd = launch.report_fd
+        outcome = launch.outcome()
+        if outcome is None:
+            return
+        self._loop.unwatch(report_fd)
+        for warning in outcome.warnings:
+            self._warn(handle, warning)
+        if outcome.error is None:
+            self._feed(handle, Spawned(number, launch.pid))
+            return
+        # The launcher itself exits now; its exit is nobody's business but the reaper's.
+        if handle.child is not None:
+            handle.child.on_exit = _nobody
+        handle.child = handle.launch = None
+        self._close_pipes(handle)
+        self._cgroups.release(handle)
+        permanent = outcome.error.errno in _PERMANENT and handle.machine.restarts == 0
+        text = f"could not start: {outcome.error.message}"
+        self._cards.spawn_failed(handle, "\n".join(part for part in (text, outcome.error.hint) if part))
+        self._feed(handle, SpawnFailed(number, text, permanent or outcome.error.errno == errno.EPERM))
+
+    # -- signals ------------------------------------------------------------------------------------------------
+
+    def signal(self, handle: InstanceHandle, signum: int) -> bool:
+        """Send a signal to the main pid; False when there is none."""
+        child = handle.child
+        return child is not None and self._system.signal(child.pid, child.pidfd, signum)
+
+    def kill_tree(self, handle: InstanceHandle) -> None:
+        """SIGKILL everything the incarnation ever started; forks that race with it are found by the sweep."""
+        handle.sweep_gentle = False
+        pids = self._leftovers(handle)
+        if handle.child is not None:
+            pids = [*self._system.tree(handle.child.pid), *pids]
+            self._system.kill_all(pids, 9)
+            self._system.signal(handle.child.pid, handle.child.pidfd, 9)
+        else:
+            self._system.kill_all(pids, 9)
+        self._cgroups.kill(handle)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def _main_exited(self, handle: InstanceHandle, number: int, status: ExitStatus) -> None:
+        launch = handle.launch
+        if launch is not None and launch.report_fd is not None and handle.machine.incarnation == number:
+            # The end can be seen before the launcher's report is read; the report comes first.
+            self._launcher_reported(handle, number)
+            if handle.launch is None:
+                return
+        handle.child = handle.launch = None
+        for pipe in handle.pipes:
+            pipe.drain()
+        detail = self._cards.ended(handle, status)
+        self._feed(handle, Exited(number, status, detail))
+
+    def sweep(self, handle: InstanceHandle, *, gentle: bool) -> None:
+        """Get rid of what the dead main pid left behind; feeds `Swept` when nothing is left."""
+        handle.sweep_gentle = gentle
+        handle.leftovers_told = False
+        self._sweeping.add(handle)
+        self._look(handle)
+
+    def look_again(self) -> None:
+        """A child has gone: perhaps a sweep is over now."""
+        for handle in tuple(self._sweeping):
+            self._look(handle)
+
+    def _look(self, handle: InstanceHandle) -> None:
+        left = self._leftovers(handle)
+        if not left:
+            self._sweeping.discard(handle)
+            self._close_pipes(handle)
+            self._cgroups.release(handle)
+            self._feed(handle, Swept(handle.machine.incarnation))
+            return
+        if not handle.sweep_gentle:
+            self._system.kill_all(left, 9)
+        elif not handle.leftovers_told:
+            handle.leftovers_told = True
+            self._system.kill_all(left, handle.spec.stop.signal)
+
+    def _leftovers(self, handle: InstanceHandle) -> list[int]:
+        inodes = {inode for pipe in handle.pipes for inode in _inode(pipe.fd)}
+        main = handle.machine.pid or 0
+        return self._system.leftovers(handle.mark, main, self._children.pids, inodes)
+
+    def _close_pipes(self, handle: InstanceHandle) -> None:
+        for pipe in handle.pipes:
+            pipe.close_child_end()
+            pipe.finish()
+        handle.pipes = []
+
+    # -- timers -------------------------------------------------------------------------------------------------
+
+    def arm(self, handle: InstanceHandle, timer: Timer, seconds: float) -> None:
+        """Start a timer of the instance, anew if it runs."""
+        self.disarm(handle, timer)
+
+        def fire() -> None:
+            handle.timers.pop(timer, None)
+            self._feed(handle, TimerFired(timer))
+
+        handle.timers[timer] = self._loop.call_later(seconds, fire)
+
+    def disarm(self, handle: InstanceHandle, timer: Timer) -> None:
+        """Stop a timer of the instance."""
+        armed = handle.timers.pop(timer, None)
+        if armed is not None:
+            armed.cancel()
+
+
+def _nobody(_status: ExitStatus) -> None:
+    """Hear of an exit that means nothing: the launcher's own, after it said what went wrong."""
+
+
+def _inode(fd: int) -> tuple[int, ...]:
+    try:
+        return (os.fstat(fd).st_ino,)
+    except OSError:
+        return ()

@@ -1,0 +1,157 @@
+"""``oxherd run``: one stack in the foreground, output on stdout, over when the stack is over.
+
+Right as PID 1: the supervisor reaps whatever is left to it, ends on TERM, INT and QUIT by stopping everything, and
+forces the end at the second one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from oxherd.config.codec import decode
+from oxherd.config.model import Oxfile
+from oxherd.core.instance import State
+from oxherd.daemon.operations import Operation
+from oxherd.errors import OxherdError
+from oxherd.system.logs.echo import Echo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oxherd.daemon.assembly import Assembly
+    from oxherd.daemon.handles import InstanceHandle, StackHandle
+    from oxherd.daemon.operations import Outcome
+    from oxherd.daemon.options import Options
+
+__all__ = ["Foreground"]
+
+# What a person in front of `oxherd run` wants to read beside the output of the processes.
+_SHOWN = frozenset(
+    {
+        "started",
+        "ready",
+        "spawn-failed",
+        "ended",
+        "backoff",
+        "crashed",
+        "exited",
+        "killed",
+        "unhealthy",
+        "healthy",
+        "over-memory",
+        "over-cpu",
+        "timed-out",
+        "blocked",
+        "stopped",
+        "warning",
+        "hook",
+        "alert",
+        "log-trouble",
+        "log-recovered",
+        "watch",
+        "cron-restart",
+        "internal-error",
+        "state-trouble",
+    }
+)
+
+
+class Foreground:
+    """The foreground side of a supervisor.
+
+    Args:
+        assembly: The supervisor.
+        options: What the CLI handed over.
+    """
+
+    def __init__(self, assembly: Assembly, options: Options) -> None:
+        """Read what is to be run."""
+        self._assembly = assembly
+        self._options = options
+        self._stack: StackHandle | None = None
+        self._over = False
+        with os.fdopen(options.spec_fd, "rb") as file:
+            job = json.loads(file.read())
+        self._oxfile = decode(Oxfile, job["oxfile"])
+        self._env = {str(key): str(value) for key, value in job["env"].items()}
+        self.echo = Echo(loop=assembly.loop, tags=_tags(self._oxfile), environ=self._env)
+
+    def begin(self) -> None:
+        """Start the stack."""
+        assembly = self._assembly
+        assembly.events.subscribe(self._show)
+        stack, _ = assembly.keeper.register(self._oxfile, self._env, update_env=True)
+        self._stack = stack
+        assembly.supervisor.observe(self._changed)
+        try:
+            units = assembly.keeper.units(stack, self._options.names)
+        except OxherdError as error:
+            sys.stderr.write(f"oxherd: {error.render()}\n")
+            assembly.leave(error.exit_code)
+            return
+        Operation(assembly.supervisor, assembly.keeper.start(stack, units), progress=None, done=self._up)
+
+    def _up(self, outcome: Outcome) -> None:
+        if not outcome.failed:
+            self.say("everything is up")
+        self._consider_the_end()
+
+    def say(self, text: str) -> None:
+        """Print a line of Oxherd's own."""
+        self.echo.say(text)
+
+    def _show(self, event: dict[str, object]) -> None:
+        if event["kind"] in _SHOWN:
+            self.say(str(event["text"]))
+
+    def forward(self, signum: int) -> None:
+        """Pass a signal on to every program that has a handler for it; the others would die of it."""
+        assembly = self._assembly
+        for handle in assembly.supervisor.instances():
+            pid = handle.machine.pid
+            if pid is not None and assembly.system.catches(pid, signum):
+                assembly.executor.signal(handle, signum)
+
+    def _changed(self, handle: InstanceHandle) -> None:
+        if handle.down:
+            self._assembly.loop.call_soon(self._consider_the_end)
+
+    def _consider_the_end(self) -> None:
+        """A run is over when nothing runs and nothing is going to without a person's doing."""
+        stack = self._stack
+        if stack is None or self._over or self._assembly.ending:
+            return
+        handles = list(stack.instances())
+        if any(not handle.down or (handle.process.scheduled and handle.process.wanted) for handle in handles):
+            return
+        self._over = True
+        code = _exit_code(handles)
+        self.say(f"nothing is left to run; exit code {code}")
+        self._assembly.leave(code)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        self.echo.close()
+
+
+def _exit_code(handles: list[InstanceHandle]) -> int:
+    """Return 0 when everything ended well, else the code of the first that did not, as a shell would give it."""
+    for handle in handles:
+        machine = handle.machine
+        if machine.completed or machine.state is State.STOPPED:
+            continue
+        status = machine.exit
+        if status is None:
+            return 1
+        if not status.success:
+            return status.code if status.code is not None else 128 + (status.signal or 0)
+    return 0
+
+
+def _tags(oxfile: Oxfile) -> list[str]:
+    return ["oxherd"] + [
+        f"{process.name}:{slot}" if process.instances > 1 else process.name
+        for process in oxfile.processes
+        for slot in range(process.instances)
+    ]

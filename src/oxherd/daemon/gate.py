@@ -1,0 +1,166 @@
+"""Who may start now: dependencies and ``pre_start``.
+
+An instance that wants to start asks here and is answered when its process's dependencies hold and the process's
+``pre_start`` of this generation is through. The answer is no when that cannot happen any more.
+"""
+
+from __future__ import annotations
+
+from oxherd.core import fleet
+from oxherd.core.instance import State
+from oxherd.daemon.environment import child_environment, substitute
+from oxherd.errors import SpawnError
+from oxherd.system.spawn import LaunchRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oxherd.config.model import Command
+    from oxherd.core.exits import ExitStatus
+    from oxherd.daemon.children import Children
+    from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.sinks import Sinks
+    from oxherd.daemon.supervisor import Supervisor
+
+__all__ = ["Gate", "facts_of"]
+
+_UP = frozenset({State.STARTING, State.RUNNING})
+
+
+def facts_of(process: ProcessHandle) -> fleet.ProcessFacts:
+    """Return what a dependent may rely on: every instance counts."""
+    machines = [handle.machine for handle in process.instances.values() if not handle.retired]
+    completed = bool(machines) and all(machine.completed for machine in machines)
+    return fleet.ProcessFacts(
+        started=bool(machines) and all(machine.state in _UP or machine.completed for machine in machines),
+        ready=bool(machines) and all(machine.state is State.RUNNING or machine.completed for machine in machines),
+        completed=completed,
+        failed=any(machine.state is State.CRASHED for machine in machines)
+        or any(machine.state is State.EXITED and not machine.completed for machine in machines),
+    )
+
+
+class Gate:
+    """Answers the instances that wait to start.
+
+    Args:
+        supervisor: Gets the answers.
+        children: Watches ``pre_start``.
+        sinks: Where the output of ``pre_start`` goes.
+    """
+
+    def __init__(self, supervisor: Supervisor, children: Children, sinks: Sinks) -> None:
+        """Nobody waits yet."""
+        self._supervisor = supervisor
+        self._children = children
+        self._sinks = sinks
+        self._waiting: set[InstanceHandle] = set()
+        self._told: dict[ProcessHandle, str] = {}
+
+    def ask(self, handle: InstanceHandle) -> None:
+        """Let an instance wait for its permission, which may come at once."""
+        self._waiting.add(handle)
+        self._consider(handle)
+
+    def forget(self, handle: InstanceHandle) -> None:
+        """The instance does not want to start any more."""
+        self._waiting.discard(handle)
+
+    def changed(self, handle: InstanceHandle) -> None:
+        """Another instance has changed: whoever waits for its process is considered again."""
+        if not self._waiting:
+            return
+        stack = handle.process.stack
+        for waiting in tuple(self._waiting):
+            if waiting.process.stack is stack and waiting is not handle:
+                self._consider(waiting)
+
+    def _consider(self, handle: InstanceHandle) -> None:
+        process = handle.process
+        if handle not in self._waiting:
+            return
+        depends = {process.name: process.spec.depends_on}
+        facts = {name: facts_of(other) for name, other in process.stack.processes.items()}
+        blocked = fleet.blocked_by(process.name, depends, facts)
+        if blocked is not None:
+            if blocked.failed:
+                self._answer(handle, ok=False, detail=blocked.text)
+            elif self._told.get(process) != blocked.text:
+                self._told[process] = blocked.text
+                self._supervisor.announce(handle, "blocked", blocked.text)
+            return
+        self._told.pop(process, None)
+        if process.spec.pre_start is None or process.pre_start == "done":
+            self._answer(handle, ok=True)
+        elif process.pre_start.startswith("failed"):
+            self._answer(handle, ok=False, detail=process.pre_start.removeprefix("failed: "))
+        elif process.pre_start == "":
+            process.pre_start = "running"
+            self.run_hook(
+                process, "pre_start", process.spec.pre_start, lambda error: self._pre_start_over(process, error)
+            )
+
+    def _answer(self, handle: InstanceHandle, *, ok: bool, detail: str = "") -> None:
+        self._waiting.discard(handle)
+        self._supervisor.permitted(handle, ok=ok, detail=detail)
+
+    def _pre_start_over(self, process: ProcessHandle, error: str) -> None:
+        process.pre_start = f"failed: {error}" if error else "done"
+        for handle in tuple(process.instances.values()):
+            self._consider(handle)
+
+    def run_hook(self, process: ProcessHandle, title: str, command: Command, done: Callable[[str], None]) -> None:
+        """Run ``pre_start`` or ``pre_reload`` once, its output in the process's log.
+
+        Args:
+            process: Whose hook it is.
+            title: The key, for texts.
+            command: What to run.
+            done: Called once with "" or with what went wrong.
+        """
+        spec = process.spec
+        mark = f"{process.stack.mark}/{process.name}/{title}/{process.generation}"
+        pipe = None
+        try:
+            sink, _ = self._sinks.of(process)
+            pipe = sink.open_pipe(0)
+            launch = self._supervisor.system.launch(
+                LaunchRequest(
+                    argv=tuple(substitute(argument, 0) for argument in command.argv),
+                    cwd=spec.working_dir,
+                    env=child_environment(spec, process.stack.name, process.stack.env, 0, mark),
+                    stdout=pipe.child_fd,
+                    stderr=pipe.child_fd,
+                    user=spec.user,
+                    group=spec.group,
+                    umask=spec.umask,
+                    no_new_privs=spec.user is not None,
+                )
+            )
+        except (SpawnError, OSError) as error:
+            if pipe is not None:
+                pipe.close_child_end()
+                pipe.finish()
+            reason = error.message if isinstance(error, SpawnError) else error.strerror
+            done(f"{title} could not start: {reason}")
+            return
+        pipe.close_child_end()
+        self._supervisor.tell("hook", f"{title} started", process)
+
+        def over(status: ExitStatus) -> None:
+            error = ""
+            if launch.report_fd is not None:
+                outcome = launch.outcome()
+                if outcome is not None and outcome.error is not None:
+                    error = f"{title} could not start: {outcome.error.message}"
+            pipe.drain()
+            left = self._supervisor.system.leftovers(mark, launch.pid, self._children.pids, ())
+            self._supervisor.system.kill_all(left, 9)
+            pipe.finish()
+            if not error and not status.success:
+                error = f"{title} {status.text}"
+            self._supervisor.tell("hook", error or f"{title} done", process)
+            done(error)
+
+        self._children.adopt(launch, over)

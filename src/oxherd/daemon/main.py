@@ -1,0 +1,88 @@
+"""The supervisor process: ``python -m oxherd.daemon``.
+
+Three ways in: ``--bootstrap`` makes the process a subreaper and execs itself without the flag (the attribute survives
+the exec, the memory of ctypes does not); plain is the background supervisor of a home; ``--run`` is ``oxherd run``, the
+foreground supervisor of one stack, which ends with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+
+from oxherd import __version__
+from oxherd.control.paths import Home, find_home
+from oxherd.daemon.assembly import Assembly
+from oxherd.daemon.options import Options, parse_options
+from oxherd.errors import OperationError, OxherdError
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the supervisor until it is told to end.
+
+    Args:
+        arguments: The command line without the program.
+
+    Returns:
+        The exit code: 0, 1 when it could not start, or in a run the code of what failed.
+    """
+    options = parse_options(arguments)
+    if options.bootstrap:
+        _become_subreaper_and_exec([argument for argument in arguments if argument != "--bootstrap"])
+    home = find_home(os.environ)
+    try:
+        home.prepare()
+        lock = _lock(home, options)
+        assembly = Assembly(home, options, version=__version__)
+        assembly.open()
+    except OxherdError as error:
+        _say(options, {"error": error.as_dict()})
+        sys.stderr.write(f"oxherd: {error.render()}\n")
+        return error.exit_code
+    _say(options, {"ready": True, "pid": os.getpid()})
+    try:
+        return assembly.run()
+    finally:
+        assembly.close()
+        if lock >= 0:
+            os.close(lock)
+
+
+def _become_subreaper_and_exec(arguments: list[str]) -> None:
+    from oxherd.system.subreaper import become_subreaper  # noqa: PLC0415 - ctypes must not stay in the supervisor
+
+    become_subreaper()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "oxherd.daemon", *arguments])
+
+
+def _lock(home: Home, options: Options) -> int:
+    """Make this the only supervisor of its home (or, in a run, of its stack in that home); return the locked fd."""
+    path = home.lock if options.run is None else f"{home.run_socket(options.identity)}.lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        what = f"a supervisor of {home.runtime}" if options.run is None else f"`oxherd run` of {options.run}"
+        raise OperationError(
+            f"{what} is running already", hint="see `oxherd daemon status` and `oxherd status`", code="OX430"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def _say(options: Options, message: dict[str, object]) -> None:
+    """Tell whoever started the supervisor that it is ready, or why it is not."""
+    if options.ready_fd < 0:
+        return
+    try:
+        os.write(options.ready_fd, json.dumps(message).encode() + b"\n")
+        os.close(options.ready_fd)
+    except OSError:
+        # Whoever asked has gone; the supervisor is as ready as before.
+        return

@@ -1,0 +1,108 @@
+"""The log files of every process: opened when first needed, closed with their process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oxherd.control.paths import Home
+    from oxherd.daemon.handles import ProcessHandle
+    from oxherd.system.logs.echo import Echo
+    from oxherd.system.loop import Loop
+    from oxherd.system.ports import Sink, System
+
+__all__ = ["SinkPaths", "Sinks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkPaths:
+    """Files of a process's output and their indexes; the error paths are None where stderr goes with stdout."""
+
+    path: str
+    index: str
+    error_path: str | None
+    error_index: str | None
+
+
+class Sinks:
+    """Opens, reopens and closes log sinks.
+
+    Args:
+        loop: For the pipes.
+        system: Opens the files.
+        home: Where files go that the oxfile does not name, and all indexes.
+        start_helper: Runs a compressor in the background.
+        report: Takes (process, kind, text) when a file cannot be written and when it can again.
+        echo: In ``oxherd run``, prints every line.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        system: System,
+        home: Home,
+        start_helper: Callable[[list[str]], None],
+        report: Callable[[ProcessHandle, str, str], None],
+        echo: Echo | None,
+    ) -> None:
+        """Open nothing yet."""
+        self._loop = loop
+        self._system = system
+        self._home = home
+        self._start_helper = start_helper
+        self._report = report
+        self._echo = echo
+
+    def paths(self, process: ProcessHandle) -> SinkPaths:
+        """Return where the output of a process goes; ``{instance}`` in a path gives each instance a file of its own."""
+        own = os.path.join(self._home.logs(process.stack.identity), process.name)
+        logs = process.spec.logs
+        return SinkPaths(
+            path=logs.file or f"{own}.log",
+            index=f"{own}.idx",
+            error_path=logs.error_file,
+            error_index=None if logs.error_file is None else f"{own}.err.idx",
+        )
+
+    def of(self, process: ProcessHandle) -> tuple[Sink, Sink | None]:
+        """Return the sinks of a process, stderr's None where it shares stdout's."""
+        paths = self.paths(process)
+        if paths.error_path is None or paths.error_index is None:
+            return self._open(process, paths.path, paths.index, "output"), None
+        out = self._open(process, paths.path, paths.index, "stdout")
+        return out, self._open(process, paths.error_path, paths.error_index, "stderr")
+
+    def _open(self, process: ProcessHandle, path: str, index: str, stream: str) -> Sink:
+        sink = process.sinks.get(stream)
+        if sink is None:
+            os.makedirs(os.path.dirname(index), mode=0o700, exist_ok=True)
+            sink = process.sinks[stream] = self._system.open_sink(
+                loop=self._loop,
+                path=path,
+                index_path=index,
+                process=process.name,
+                spec=process.spec.logs,
+                stream=stream,
+                start_helper=self._start_helper,
+                on_trouble=lambda text: self._report(process, "log-trouble", text),
+                on_recovered=lambda text: self._report(process, "log-recovered", text),
+                echo=self._echo,
+                owner=None,
+            )
+        return sink
+
+    def reopen(self, process: ProcessHandle) -> None:
+        """Open the files of a process anew, after logrotate moved them."""
+        for sink in process.sinks.values():
+            sink.reopen()
+
+    def close(self, process: ProcessHandle) -> None:
+        """Write what is held and close; the next start opens them again, under their possibly new settings."""
+        for sink in process.sinks.values():
+            sink.close()
+        process.sinks.clear()

@@ -1,0 +1,223 @@
+"""The heart of the supervisor: events go in, `step` decides, commands go out.
+
+One queue, one drain: an event that comes up while another is handled waits its turn, so no decision is ever taken on
+half-changed state. A change is written to the journal before anybody hears of it.
+"""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import replace
+
+from oxherd.core import commands as c
+from oxherd.core.events import Permitted
+from oxherd.core.instance import Instance, State
+from oxherd.core.lifecycle import step
+from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle, life_policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from oxherd.core.events import Event
+    from oxherd.daemon.duties import Duties
+    from oxherd.daemon.eventlog import EventLog
+    from oxherd.daemon.executor import Executor
+    from oxherd.daemon.gate import Gate
+    from oxherd.daemon.journal import Journal
+    from oxherd.system.loop import Loop
+    from oxherd.system.ports import System
+
+__all__ = ["Supervisor"]
+
+# Events worth a line in the process's own log file, so that its reader sees why the output stops or begins.
+_NOTED = frozenset({"spawn-failed", "ended", "killed", "unhealthy", "over-memory", "over-cpu", "timed-out", "crashed"})
+
+
+class Supervisor:
+    """Owns every stack and every instance.
+
+    Args:
+        loop: Time and the wait.
+        system: The operating system.
+        journal: What survives.
+        events: What is told.
+    """
+
+    def __init__(self, *, loop: Loop, system: System, journal: Journal, events: EventLog) -> None:
+        """Know no stack yet; `assemble` completes the parts that need each other."""
+        self.loop = loop
+        self.system = system
+        self.journal = journal
+        self.events = events
+        self.stacks: dict[str, StackHandle] = {}
+        self.started = loop.now()
+        self._queue: collections.deque[tuple[InstanceHandle, Event]] = collections.deque()
+        self._draining = False
+        self._observers: list[Callable[[InstanceHandle], None]] = []
+        self.executor: Executor
+        self.gate: Gate
+        self.duties: Duties
+
+    def assemble(self, *, executor: Executor, gate: Gate, duties: Duties) -> None:
+        """Complete the supervisor with the parts that call back into it."""
+        self.executor = executor
+        self.gate = gate
+        self.duties = duties
+
+    # -- what there is ------------------------------------------------------------------------------------------
+
+    def instances(self) -> Iterator[InstanceHandle]:
+        """Every instance of every stack."""
+        for stack in self.stacks.values():
+            yield from stack.instances()
+
+    def observe(self, callback: Callable[[InstanceHandle], None]) -> Callable[[], None]:
+        """Call back after every change of an instance; the returned function ends it."""
+        self._observers.append(callback)
+
+        def end() -> None:
+            if callback in self._observers:
+                self._observers.remove(callback)
+
+        return end
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def feed(self, handle: InstanceHandle, event: Event) -> None:
+        """Take an event; it is handled now, or after the one that is being handled."""
+        self._queue.append((handle, event))
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._queue:
+                self._handle(*self._queue.popleft())
+        finally:
+            self._draining = False
+
+    def _handle(self, handle: InstanceHandle, event: Event) -> None:
+        before = handle.machine
+        after, commands = step(before, event, self.loop.now(), self.system.chance())
+        if after is before and not commands:
+            return
+        handle.machine = after
+        if _worth_keeping(before, after):
+            self._record(handle)
+        for command in commands:
+            self._execute(handle, command)
+        if handle.down and handle.retired:
+            self.drop(handle)
+        for observer in tuple(self._observers):
+            observer(handle)
+        if after.state is not before.state:
+            self.gate.changed(handle)
+
+    def _execute(self, handle: InstanceHandle, command: c.Command) -> None:
+        match command:
+            case c.Permit():
+                self.gate.ask(handle)
+            case c.Unspawn():
+                self.gate.forget(handle)
+            case c.Spawn():
+                self._take_new_settings(handle)
+                self.executor.spawn(handle)
+            case c.Signal(signum):
+                self.executor.signal(handle, signum)
+            case c.KillTree():
+                self.executor.kill_tree(handle)
+            case c.Sweep(gentle):
+                self.executor.sweep(handle, gentle=gentle)
+            case c.Arm(timer, seconds):
+                self.executor.arm(handle, timer, seconds)
+            case c.Disarm(timer):
+                self.executor.disarm(handle, timer)
+            case c.Probe(on):
+                if on:
+                    self.duties.begin(handle)
+                else:
+                    self.duties.end(handle)
+            case c.Announce(kind, detail):
+                self.announce(handle, kind, detail)
+            case c.Ignored(detail):
+                self.announce(handle, "ignored", detail)
+
+    def _take_new_settings(self, handle: InstanceHandle) -> None:
+        """A new incarnation runs under the settings that were accepted last."""
+        process = handle.process
+        handle.spec = process.spec
+        handle.health = None
+        handle.memory_peak = 0
+        machine = handle.machine
+        policy = life_policy(process.spec)
+        if machine.policy != policy or machine.generation != process.generation:
+            handle.machine = replace(machine, policy=policy, generation=process.generation)
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    def announce(self, handle: InstanceHandle, kind: str, detail: str = "", **fields: object) -> None:
+        """Tell what happened to an instance: in the events, and in its log where its reader wants to know."""
+        process = handle.process
+        text = f"{handle.name}: {kind}" + (f": {detail}" if detail else "")
+        self.events.publish(
+            kind,
+            text,
+            stack=process.stack.name,
+            stack_path=process.stack.path,
+            name=process.name,
+            instance=handle.slot,
+            incarnation=handle.machine.incarnation,
+            pid=handle.machine.pid,
+            detail=detail,
+            **fields,
+        )
+        if kind in _NOTED:
+            for sink in tuple(process.sinks.values())[:1]:
+                sink.note(handle.slot, f"{handle.name}: {detail or kind}")
+
+    def tell(self, kind: str, text: str, process: ProcessHandle | None = None, **fields: object) -> None:
+        """Tell what happened to a process as a whole, or to the supervisor itself."""
+        if process is not None:
+            fields = {
+                "stack": process.stack.name,
+                "stack_path": process.stack.path,
+                "name": process.name,
+                **fields,
+            }
+            text = f"{process.name}: {text}"
+        self.events.publish(kind, text, **fields)
+
+    # -- keeping ------------------------------------------------------------------------------------------------
+
+    def _record(self, handle: InstanceHandle) -> None:
+        machine = handle.machine
+        self.journal.save_instance(
+            handle.key,
+            {
+                "pid": machine.pid,
+                "ticks": handle.start_ticks,
+                "incarnation": machine.incarnation,
+                "state": machine.state.value,
+                "restarts": machine.restarts,
+                "failures": machine.failures,
+            },
+        )
+
+    def drop(self, handle: InstanceHandle) -> None:
+        """Forget an instance that is down; its process closes its files with the last one."""
+        process = handle.process
+        self.duties.end(handle)
+        process.instances.pop(handle.slot, None)
+        self._record(handle)
+
+    def permitted(self, handle: InstanceHandle, *, ok: bool, detail: str = "") -> None:
+        """Pass on what the gate decided."""
+        self.feed(handle, Permitted(ok, detail))
+
+
+def _worth_keeping(before: Instance, after: Instance) -> bool:
+    return (
+        before.pid != after.pid
+        or (before.state is not after.state
+        and after.state in {State.STOPPED, State.CRASHED, State.EXITED, State.RUNNING})
+    )

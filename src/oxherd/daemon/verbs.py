@@ -1,0 +1,377 @@
+"""The verbs of the control protocol: arguments in, answers out.
+
+The table of verbs stands in ``docs/reference/protocol.md``. A verb checks its arguments, asks the keeper for the
+batches, runs them as an operation and answers when that is over.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oxherd.config.codec import decode
+from oxherd.config.model import Oxfile
+from oxherd.daemon.operations import Operation
+from oxherd.daemon.rows import progress, row, rows
+from oxherd.daemon.stacks import Unit
+from oxherd.errors import OxherdError, ProtocolError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oxherd.control.request import Request
+    from oxherd.daemon.cards import CardWriter
+    from oxherd.daemon.control_server import Reply
+    from oxherd.daemon.handles import StackHandle
+    from oxherd.daemon.operations import Outcome
+    from oxherd.daemon.sinks import Sinks
+    from oxherd.daemon.stacks import Batches, StackKeeper
+    from oxherd.daemon.supervisor import Supervisor
+
+__all__ = ["Verbs"]
+
+Args = dict[str, object]
+
+
+class Verbs:
+    """Answers requests.
+
+    Args:
+        supervisor: What there is.
+        keeper: What may be done to it.
+        sinks: Knows the log files.
+        cards: Knows why processes ended.
+        shutdown: Stops everything and ends the supervisor; calls back when all is down.
+        facts: Extra facts for ``ping``.
+    """
+
+    def __init__(
+        self,
+        *,
+        supervisor: Supervisor,
+        keeper: StackKeeper,
+        sinks: Sinks,
+        cards: CardWriter,
+        shutdown: Callable[[Callable[[], None]], None],
+        facts: Callable[[], dict[str, object]],
+    ) -> None:
+        """Keep the parts."""
+        self._supervisor = supervisor
+        self._keeper = keeper
+        self._sinks = sinks
+        self._cards = cards
+        self._shutdown = shutdown
+        self._facts = facts
+        self._verbs: dict[str, Callable[[Args, Reply], None]] = {
+            "ping": self._ping,
+            "stacks": self._stacks,
+            "environment": self._environment,
+            "start": self._start,
+            "stop": self._stop,
+            "restart": self._restart,
+            "reload": self._reload,
+            "apply": self._apply,
+            "delete": self._delete,
+            "scale": self._scale,
+            "signal": self._signal,
+            "status": self._status,
+            "events": self._events,
+            "why": self._why,
+            "logfiles": self._logfiles,
+            "reopen": self._reopen,
+            "shutdown": self._stop_supervisor,
+        }
+
+    def dispatch(self, request: Request, reply: Reply) -> None:
+        """Answer one request; what goes wrong becomes an error answer."""
+        verb = self._verbs.get(request.verb)
+        try:
+            if verb is None:
+                raise UsageError(
+                    f"this supervisor does not know the verb {request.verb!r:.60}",
+                    hint="its version differs from the command's: see `oxherd daemon status`",
+                    code="OX220",
+                )
+            verb(request.args, reply)
+        except OxherdError as error:
+            reply.error(error)
+        except (TypeError, ValueError, KeyError) as error:
+            reply.error(ProtocolError(f"the arguments of {request.verb} do not fit: {error!r:.200}", code="OX505"))
+
+    # -- arguments ----------------------------------------------------------------------------------------------
+
+    def _stack(self, args: Args) -> StackHandle:
+        return self._keeper.stack(str(args["stack"]))
+
+    def _chosen(self, args: Args) -> list[StackHandle]:
+        return list(self._supervisor.stacks.values()) if args.get("stack") is None else [self._stack(args)]
+
+    def _register(self, args: Args, *, running_too: bool) -> tuple[StackHandle, list[str]]:
+        """Take the oxfile that came with the request; without one the stack stays as it is."""
+        table = args.get("oxfile")
+        if not isinstance(table, dict):
+            return self._stack(args), []
+        return self._keeper.register(
+            decode(Oxfile, table),
+            _environment(args),
+            update_env=args.get("update_env") is True,
+            running_too=running_too,
+        )
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def _ping(self, _args: Args, reply: Reply) -> None:
+        reply.result(
+            {
+                "pid": os.getpid(),
+                "uptime_seconds": round(self._supervisor.loop.now() - self._supervisor.started, 3),
+                "stacks": len(self._supervisor.stacks),
+                **self._facts(),
+            }
+        )
+
+    def _stacks(self, _args: Args, reply: Reply) -> None:
+        reply.result(
+            {
+                "stacks": [
+                    {
+                        "stack": stack.path,
+                        "name": stack.name,
+                        "id": stack.identity,
+                        "wanted": stack.wanted,
+                        "processes": list(stack.processes),
+                    }
+                    for stack in self._supervisor.stacks.values()
+                ]
+            }
+        )
+
+    def _environment(self, args: Args, reply: Reply) -> None:
+        try:
+            stack = self._stack(args)
+        except UsageError:
+            reply.result({"env": None, "profile": None})
+        else:
+            reply.result({"env": stack.env, "profile": stack.profile})
+
+    def _status(self, args: Args, reply: Reply) -> None:
+        reply.result({"rows": rows(self._supervisor, self._chosen(args))})
+
+    def _events(self, args: Args, reply: Reply) -> None:
+        path = None if args.get("stack") is None else self._stack(args).path
+        for event in self._supervisor.events.last(int(str(args.get("last", 20))), path):
+            reply.progress(event)
+        if args.get("follow") is not True:
+            reply.result({})
+            return
+
+        def forward(event: dict[str, object]) -> None:
+            if path is None or event.get("stack_path") in {path, None}:
+                reply.progress(event)
+
+        reply.on_close(self._supervisor.events.subscribe(forward))
+
+    def _why(self, args: Args, reply: Reply) -> None:
+        cards = []
+        stack = self._stack(args)
+        for unit in self._keeper.units(stack, _names(args)):
+            for handle in unit.handles():
+                for card in self._cards.load(handle):
+                    cards.append({"stack": stack.name, "name": handle.process.name, "instance": handle.slot, **card})
+        rows_now = [
+            row(self._supervisor, handle)
+            for unit in self._keeper.units(stack, _names(args))
+            for handle in unit.handles()
+        ]
+        reply.result({"cards": cards, "rows": rows_now})
+
+    def _logfiles(self, args: Args, reply: Reply) -> None:
+        stack = self._stack(args)
+        files = []
+        for process in {unit.process.name: unit.process for unit in self._keeper.units(stack, _names(args))}.values():
+            paths = self._sinks.paths(process)
+            files.append(
+                {
+                    "process": process.name,
+                    "path": paths.path,
+                    "index": paths.index,
+                    "error_path": paths.error_path,
+                    "error_index": paths.error_index,
+                    "instances": max(process.wanted_instances, len(process.instances)),
+                }
+            )
+        reply.result({"files": files})
+
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        batches: Batches,
+        reply: Reply,
+        *,
+        notes: list[str],
+        rolling: bool = False,
+        then: Callable[[Outcome], dict[str, object]] | None = None,
+    ) -> None:
+        """Run an operation and answer with the instances it was about."""
+        handles = list(dict.fromkeys(target.handle for batch in batches for target in batch))
+
+        def done(outcome: Outcome) -> None:
+            extra = then(outcome) if then is not None else {}
+            reply.result(
+                {
+                    "instances": [row(self._supervisor, handle) for handle in handles],
+                    "failed": [
+                        {"name": handle.process.name, "label": handle.name, "instance": handle.slot, "reason": reason}
+                        for handle, reason in outcome.failed
+                    ],
+                    "notes": [*notes, *outcome.notes],
+                    **extra,
+                }
+            )
+
+        operation = Operation(
+            self._supervisor,
+            batches,
+            progress=lambda handle: reply.progress(progress(handle)),
+            done=done,
+            abort_on_failure=rolling,
+        )
+        if not operation.over:
+            reply.on_close(operation.cancel if then is None else _nothing)
+
+    def _start(self, args: Args, reply: Reply) -> None:
+        stack, notes = self._register(args, running_too=False)
+        self._run(self._keeper.start(stack, self._keeper.units(stack, _names(args))), reply, notes=notes)
+
+    def _stop(self, args: Args, reply: Reply) -> None:
+        stack = self._stack(args)
+        self._run(self._keeper.stop(stack, self._keeper.units(stack, _names(args))), reply, notes=[])
+
+    def _restart(self, args: Args, reply: Reply) -> None:
+        stack, notes = self._register(args, running_too=True)
+        units = self._keeper.units(stack, _names(args))
+        self._with_pre_reload([], lambda: self._run(self._keeper.restart(stack, units), reply, notes=notes), reply)
+
+    def _reload(self, args: Args, reply: Reply) -> None:
+        stack, notes = self._register(args, running_too=True)
+        units = self._keeper.units(stack, _names(args))
+        for unit in units:
+            self._sinks.reopen(unit.process)
+        notes.append("log files reopened; every instance was stopped, then started, one after the other")
+
+        def go() -> None:
+            self._run(self._keeper.rolling_restart(stack, units), reply, notes=notes, rolling=True)
+
+        self._with_pre_reload([unit for unit in units if unit.process.spec.pre_reload is not None], go, reply)
+
+    def _with_pre_reload(self, units: list[Unit], go: Callable[[], None], reply: Reply) -> None:
+        """Run the ``pre_reload`` of each unit, one after the other, then go; the first failure ends it unchanged."""
+        if not units:
+            go()
+            return
+        unit, *rest = units
+        hook = unit.process.spec.pre_reload
+
+        def over(error: str) -> None:
+            if error:
+                reply.error(
+                    UsageError(
+                        f"{unit.process.name}: {error}; nothing was changed",
+                        hint="its output is in the log",
+                        code="OX420",
+                    )
+                )
+            else:
+                self._with_pre_reload(rest, go, reply)
+
+        if hook is not None:
+            self._supervisor.gate.run_hook(unit.process, "pre_reload", hook, over)
+
+    def _apply(self, args: Args, reply: Reply) -> None:
+        oxfile = decode(Oxfile, _object(args["oxfile"]))
+        change = self._keeper.apply(
+            oxfile,
+            _environment(args),
+            update_env=args.get("update_env") is True,
+            prune=args.get("prune") is not False,
+        )
+        stack = self._keeper.stack(oxfile.path)
+
+        def then(_outcome: Outcome) -> dict[str, object]:
+            self._keeper.forget(stack, change.removed)
+            return {
+                "added": change.added,
+                "changed": change.changed,
+                "removed": change.removed,
+                "unchanged": change.unchanged,
+            }
+
+        self._run(change.batches, reply, notes=[], then=then)
+
+    def _delete(self, args: Args, reply: Reply) -> None:
+        stack = self._stack(args)
+        units = self._keeper.units(stack, _names(args))
+        names = [unit.process.name for unit in units]
+
+        def then(_outcome: Outcome) -> dict[str, object]:
+            self._keeper.forget(stack, names)
+            return {"deleted": names}
+
+        self._run(self._keeper.stop(stack, units), reply, notes=[], then=then)
+
+    def _scale(self, args: Args, reply: Reply) -> None:
+        stack, notes = self._register(args, running_too=False)
+        (unit,) = self._keeper.units(stack, [str(args["name"])])
+        wanted = str(args["instances"])
+        count = len(unit.handles()) + int(wanted) if wanted[:1] in {"+", "-"} else int(wanted)
+        self._run(self._keeper.scale(stack, unit.process, count), reply, notes=notes)
+
+    def _signal(self, args: Args, reply: Reply) -> None:
+        stack, signum = self._stack(args), int(str(args["signal"]))
+        sent = []
+        for unit in self._keeper.units(stack, _names(args)):
+            for handle in unit.handles():
+                pid = handle.machine.pid
+                if pid is not None and self._supervisor.executor.signal(handle, signum):
+                    sent.append(
+                        {"name": handle.process.name, "instance": handle.slot, "label": handle.name, "pid": pid}
+                    )
+        reply.result({"sent": sent})
+
+    def _reopen(self, args: Args, reply: Reply) -> None:
+        for stack in self._chosen(args):
+            for process in stack.processes.values():
+                self._sinks.reopen(process)
+        reply.result({})
+
+    def _stop_supervisor(self, _args: Args, reply: Reply) -> None:
+        end = self._supervisor.observe(lambda handle: reply.progress(progress(handle)))
+
+        def down() -> None:
+            end()
+            reply.result({})
+
+        self._shutdown(down)
+
+
+def _names(args: Args) -> list[str]:
+    names = args.get("names", [])
+    if not isinstance(names, list):
+        raise TypeError("names must be a list")
+    return [str(name) for name in names]
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError("expected an object")
+    return value
+
+
+def _environment(args: Args) -> dict[str, str] | None:
+    env = args.get("env")
+    return None if env is None else {str(key): str(value) for key, value in _object(env).items()}
+
+
+def _nothing() -> None:
+    """What was begun goes on to its end, whether or not somebody waits for the answer."""

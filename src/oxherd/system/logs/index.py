@@ -1,0 +1,183 @@
+"""The index of a log file: when each stretch of it was written, and by which instance.
+
+The log holds the bytes of the children and nothing else, so what they do not say stands beside it: a header that names
+the file by device and inode, then one record of fixed size for every batch of lines. The index rotates with its log. It
+is a help and no more: where records are missing (a crash, a full disk, somebody else's writing) the reader shows the
+text without them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from struct import Struct, error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["STREAMS", "IndexHeader", "IndexReader", "IndexRecord", "IndexWriter"]
+
+STREAMS = ("output", "stdout", "stderr")
+
+_MAGIC = b"OXHDIDX1"
+_HEADER = Struct("<8sIIQQ")  # magic, serial, unused, device, inode
+_RECORD = Struct("<QQIHBB")  # wall-clock nanoseconds, offset, length, slot, stream, own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexHeader:
+    """Which file an index speaks of: ``serial`` is the number it will have once it is rotated."""
+
+    serial: int
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRecord:
+    """One batch: ``length`` bytes of whole lines at ``offset``, written by ``slot`` at ``time`` (wall-clock nanoseconds)."""
+
+    time: int
+    offset: int
+    length: int
+    slot: int
+    stream: int
+    own: bool
+
+
+class IndexWriter:
+    """Appends to the index of the file that is being written. Never raises: a log without an index is still a log.
+
+    Args:
+        path: The index file.
+        stream: An index into `STREAMS`; the same for all records of a sink.
+    """
+
+    __slots__ = ("_fd", "_path", "_stream")
+
+    def __init__(self, path: str, stream: int) -> None:
+        """Remember the path; `open` opens."""
+        self._path = path
+        self._stream = stream
+        self._fd = -1
+
+    def open(self, header: IndexHeader, size: int) -> None:
+        """Continue the index if it is that of this file, which has ``size`` bytes now, else begin it anew."""
+        self.close()
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            if _unpack_header(os.pread(self._fd, _HEADER.size, 0)) == header:
+                self._trim()
+                if self._end() <= size:
+                    return
+                # A file that is too short for its index is another one, with the inode of the old.
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, _HEADER.pack(_MAGIC, header.serial, 0, header.device, header.inode))
+        except OSError:
+            self.close()
+
+    def add(self, *, time: int, offset: int, length: int, slot: int, own: bool) -> None:
+        """Append a record."""
+        if self._fd < 0:
+            return
+        try:
+            done = os.write(self._fd, _RECORD.pack(time, offset, length, slot & 0xFFFF, self._stream, own))
+            if done != _RECORD.size:
+                self._trim()
+        except (OSError, error):
+            # The batch goes without a record; half a record would put all later ones out of step.
+            return
+
+    def reset(self) -> None:
+        """Forget all records: the log was truncated in place (logrotate's copytruncate)."""
+        if self._fd >= 0:
+            try:
+                os.ftruncate(self._fd, _HEADER.size)
+            except OSError:
+                self.close()
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _end(self) -> int:
+        size = os.fstat(self._fd).st_size
+        if size < _HEADER.size + _RECORD.size:
+            return 0
+        _, offset, length, *_ = _RECORD.unpack(os.pread(self._fd, _RECORD.size, size - _RECORD.size))
+        return int(offset + length)
+
+    def _trim(self) -> None:
+        size = os.fstat(self._fd).st_size
+        over = (size - _HEADER.size) % _RECORD.size
+        if over:
+            os.ftruncate(self._fd, size - over)
+
+
+class IndexReader:
+    """Reads an index that may be growing.
+
+    Args:
+        path: The index file.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: It is no index.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the file and read its header."""
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        header = _unpack_header(os.pread(self._fd, _HEADER.size, 0))
+        if header is None:
+            os.close(self._fd)
+            raise ValueError(path)
+        self.header = header
+
+    def __len__(self) -> int:
+        """Return the number of records there are now."""
+        return max(0, (os.fstat(self._fd).st_size - _HEADER.size) // _RECORD.size)
+
+    def records(self, start: int, stop: int) -> list[IndexRecord]:
+        """Return the records from ``start`` up to ``stop``, fewer if there are not as many."""
+        data = os.pread(self._fd, max(0, stop - start) * _RECORD.size, _HEADER.size + start * _RECORD.size)
+        data = data[: len(data) - len(data) % _RECORD.size]
+        return [
+            IndexRecord(time=time, offset=offset, length=length, slot=slot, stream=stream, own=bool(own))
+            for time, offset, length, slot, stream, own in _RECORD.iter_unpack(data)
+        ]
+
+    def first_at(self, offset: int) -> int:
+        """Return the number of the first record that ends after ``offset``."""
+        return self._bisect(lambda record: record.offset + record.length > offset)
+
+    def first_since(self, nanoseconds: int) -> int:
+        """Return the number of the first record written at ``nanoseconds`` or later."""
+        return self._bisect(lambda record: record.time >= nanoseconds)
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _bisect(self, reached: Callable[[IndexRecord], bool]) -> int:
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            found = self.records(middle, middle + 1)
+            if found and not reached(found[0]):
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+
+def _unpack_header(data: bytes) -> IndexHeader | None:
+    if len(data) != _HEADER.size:
+        return None
+    magic, serial, _, device, inode = _HEADER.unpack(data)
+    return IndexHeader(serial=serial, device=device, inode=inode) if magic == _MAGIC else None

@@ -1,0 +1,45 @@
+"""The names of a log's files.
+
+``web.log`` is written to. Rotation renames it to ``web.log.N``, N counting upwards for ever, and compression makes
+``web.log.N.gz`` of it. A name never changes its meaning, as it does where ``.1`` becomes ``.2``: a reader that has read
+number 7 knows that number 8 comes next, whatever has happened meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["COMPRESSED", "PARTIAL", "find_serials", "for_instance", "rotated"]
+
+COMPRESSED = ".gz"
+PARTIAL = ".gz.tmp"
+
+
+def rotated(path: str, serial: int) -> str:
+    """Return ``web.log.7``."""
+    return f"{path}.{serial}"
+
+
+def find_serials(path: str, suffix: str = "") -> list[int]:
+    """Return the numbers N for which ``path.N`` plus ``suffix`` exists, lowest first; none if the directory is not there."""
+    prefix = os.path.basename(path) + "."
+    serials: list[int] = []
+    try:
+        names = os.listdir(os.path.dirname(path) or ".")
+    except OSError:
+        return serials
+    for name in names:
+        if name.startswith(prefix) and name.endswith(suffix):
+            number = name[len(prefix) : len(name) - len(suffix)]
+            # No leading zeros: 7 and 07 would be two files with one number.
+            if number.isascii() and number.isdigit() and number[0] != "0":
+                serials.append(int(number))
+    return sorted(serials)
+
+
+def for_instance(path: str, index_path: str, slot: int) -> tuple[str, str]:
+    """Return log and index path of an instance; ``{instance}`` in the log path gives every instance files of its own."""
+    if "{instance}" not in path:
+        return path, index_path
+    root, extension = os.path.splitext(index_path)
+    return path.replace("{instance}", str(slot)), f"{root}-{slot}{extension}"

@@ -1,0 +1,99 @@
+"""Rotation: which number the current file has, what it is renamed to, and which old files are kept."""
+
+from __future__ import annotations
+
+import os
+
+from oxherd.system.logs.index import IndexHeader, IndexReader
+from oxherd.system.logs.names import COMPRESSED, find_serials, rotated
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oxherd.system.logs.file import LogFile
+
+__all__ = ["Rotation"]
+
+
+class Rotation:
+    """The old files of one log, known by their numbers.
+
+    Only files whose index says that Oxherd rotated them are ever removed: ``web.log.1`` may just as well be logrotate's.
+
+    Args:
+        path: The log.
+        index_path: Its index.
+        keep: How many old files are kept.
+    """
+
+    __slots__ = ("_index_path", "_keep", "_path", "kept", "serial")
+
+    def __init__(self, path: str, index_path: str, keep: int) -> None:
+        """Remember the paths; `adopt` looks at the disk."""
+        self._path = path
+        self._index_path = index_path
+        self._keep = keep
+        self.kept: list[int] = []
+        self.serial = 1
+
+    def adopt(self, file: LogFile) -> IndexHeader:
+        """Find out the number of the file that has just been opened; returns what its index has to say of it."""
+        indexed = find_serials(self._index_path)
+        logs = {*find_serials(self._path), *find_serials(self._path, COMPRESSED)}
+        self.kept = [serial for serial in indexed if serial in logs]
+        for serial in indexed:
+            if serial not in logs:
+                _remove(rotated(self._index_path, serial))
+        known = self._serial_of(file)
+        self.serial = max((*logs, *indexed, self.serial - 1, 0)) + 1 if known is None else known
+        return self._header(file)
+
+    def _serial_of(self, file: LogFile) -> int | None:
+        try:
+            reader = IndexReader(self._index_path)
+        except (OSError, ValueError):
+            return None
+        header = reader.header
+        reader.close()
+        return header.serial if (header.device, header.inode) == (file.device, file.inode) else None
+
+    def _header(self, file: LogFile) -> IndexHeader:
+        return IndexHeader(serial=self.serial, device=file.device, inode=file.inode)
+
+    def turn(self, file: LogFile) -> IndexHeader:
+        """Retire the current file under its number and begin the next; returns what the new index has to say.
+
+        Raises:
+            OSError: The file cannot be renamed or the next not be created; the current one goes on being written.
+        """
+        while self._taken(self.serial):
+            self.serial += 1
+        file.rename(rotated(self._path, self.serial))
+        try:
+            os.rename(self._index_path, rotated(self._index_path, self.serial))
+        except OSError:
+            # Without its index the old file is shown without times and tags. It is still one to count and to remove.
+            _remove(self._index_path)
+        self.kept.append(self.serial)
+        self.serial += 1
+        self.prune()
+        return self._header(file)
+
+    def _taken(self, serial: int) -> bool:
+        target = rotated(self._path, serial)
+        return os.path.lexists(target) or os.path.lexists(target + COMPRESSED)
+
+    def prune(self) -> None:
+        """Remove the oldest files beyond the number that is kept."""
+        while len(self.kept) > self._keep:
+            serial = self.kept.pop(0)
+            old = rotated(self._path, serial)
+            for path in (old, old + COMPRESSED, rotated(self._index_path, serial)):
+                _remove(path)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        # Gone already, or not ours to remove: either way there is nothing more to do about it here.
+        return

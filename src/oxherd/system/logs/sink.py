@@ -1,0 +1,250 @@
+"""The log of a process: every pipe of its instances on one side, its files on the other."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oxherd.system.logs.names import for_instance
+from oxherd.system.logs.pipe import TURN_BUDGET, OutputPipe, make_pipe
+from oxherd.system.logs.ring import Batch
+from oxherd.system.logs.stamp import Stamper
+from oxherd.system.logs.writer import LogWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oxherd.config.model import LogSpec
+    from oxherd.system.logs.echo import Echo
+    from oxherd.system.loop import Loop, Timer
+
+__all__ = ["LogSink"]
+
+# A pipe that is read again this soon is busy: it is then read by the clock. Waking up is what costs, not copying.
+_PAUSE = 0.010
+# A pipe that was found this full would fill up within the pause, and its writer wait for nothing.
+_FULL = 128 * 1024
+_SHORT_PAUSE = 0.001
+
+
+class LogSink:
+    """Takes the output of all instances of a process (or one of their two streams) to its log.
+
+    A quiet pipe is watched: its line is read the moment it comes. A busy one is taken off the selector and read every
+    ten milliseconds, together with the other busy ones, until it is found empty.
+
+    Args:
+        loop: The supervisor's.
+        path: Absolute path of the log; ``{instance}`` in it makes a log for every instance.
+        index_path: Absolute path of its index.
+        process: Name of the process.
+        spec: How it is written and rotated.
+        stream: ``output`` (both together), ``stdout`` or ``stderr``.
+        start_helper: Starts a program without waiting for it; the supervisor reaps it.
+        on_trouble: Called once when the log can no longer be written, with the reason.
+        on_recovered: Called once when it can be again.
+        echo: Gets every whole line too.
+        owner: uid and gid of files that are created.
+    """
+
+    __slots__ = (
+        "_echo",
+        "_held_back",
+        "_loop",
+        "_make_writer",
+        "_parked",
+        "_per_instance",
+        "_pipes",
+        "_process",
+        "_stamper",
+        "_tails",
+        "_tick",
+        "_writers",
+    )
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        path: str,
+        index_path: str,
+        process: str,
+        spec: LogSpec,
+        stream: str,
+        start_helper: Callable[[list[str]], None],
+        on_trouble: Callable[[str], None],
+        on_recovered: Callable[[str], None],
+        echo: Echo | None = None,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        """Open the log; a log that cannot be opened is trouble, not an error."""
+        self._loop = loop
+        self._process = process
+        self._echo = echo
+        self._stamper = Stamper(spec, process, stream)
+        self._pipes: dict[OutputPipe, float] = {}
+        self._tails: dict[int, OutputPipe] = {}
+        self._parked: list[OutputPipe] = []
+        self._tick: Timer | None = None
+        self._held_back = False
+        self._per_instance = "{instance}" in path
+        self._writers: dict[int, LogWriter] = {}
+
+        def make_writer(slot: int) -> LogWriter:
+            log, index = for_instance(path, index_path, slot)
+            return LogWriter(
+                loop=loop,
+                path=log,
+                index_path=index,
+                stream=stream,
+                spec=spec,
+                start_helper=start_helper,
+                on_trouble=on_trouble,
+                on_recovered=on_recovered,
+                owner=owner,
+            )
+
+        self._make_writer = make_writer
+        if not self._per_instance:
+            self._writers[0] = make_writer(0)
+
+    @property
+    def pipes(self) -> int:
+        """Number of open pipes."""
+        return len(self._pipes)
+
+    # -- for the supervisor -------------------------------------------------------------------------------------
+
+    def open_pipe(self, slot: int) -> OutputPipe:
+        """Make the pipe of a new incarnation.
+
+        Raises:
+            OSError: No descriptors or no memory are left; nothing is leaked.
+        """
+        # Root has no share of pipe memory to use up; a user's 64 MiB are for the pipes of the apps as well.
+        read_fd, child_fd = make_pipe(1024 * 1024 if os.geteuid() == 0 else 256 * 1024)
+        return self._adopt(OutputPipe(self, slot, read_fd, child_fd))
+
+    def attach(self, slot: int, read_fd: int) -> OutputPipe:
+        """Go on reading a pipe that an earlier supervisor made; takes over the descriptor."""
+        os.set_blocking(read_fd, False)
+        return self._adopt(OutputPipe(self, slot, read_fd, -1))
+
+    def _adopt(self, pipe: OutputPipe) -> OutputPipe:
+        self._pipes[pipe] = float("-inf")
+        self._tails[pipe.slot] = pipe
+        if not self._held_back:
+            self._watch(pipe)
+        return pipe
+
+    def tail(self, slot: int, count: int) -> list[bytes]:
+        """Return the last lines of the slot's latest incarnation, without newlines."""
+        pipe = self._tails.get(slot)
+        return pipe.tail(count) if pipe is not None else []
+
+    def note(self, slot: int, text: str) -> None:
+        """Write a line of Oxherd's own into the log."""
+        line = text if text.startswith("oxherd: ") else f"oxherd: {text}"
+        data = line.replace("\n", " ").encode("utf-8", "backslashreplace") + b"\n"
+        self._write(slot, data, own=True)
+
+    def reopen(self) -> None:
+        """Open the files anew at their paths, after logrotate has moved them."""
+        for writer in self._writers.values():
+            writer.reopen()
+
+    def close(self) -> None:
+        """Finish every pipe and close the files."""
+        for pipe in list(self._pipes):
+            pipe.finish()
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+        self._tails.clear()
+
+    # -- for the pipes ------------------------------------------------------------------------------------------
+
+    def deliver(self, slot: int, lines: bytes) -> None:
+        """Take whole lines of an instance."""
+        self._write(slot, lines, own=False)
+
+    def release(self, pipe: OutputPipe) -> None:
+        """Forget a pipe that closes; its last lines stay known."""
+        self._loop.unwatch(pipe.fd)
+        self._pipes.pop(pipe, None)
+        if pipe in self._parked:
+            self._parked.remove(pipe)
+        if not self._parked and self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+
+    def _write(self, slot: int, lines: bytes, *, own: bool) -> None:
+        now = time.time_ns()
+        if self._echo is not None:
+            self._echo.write(self._process, slot, lines)
+        key = slot if self._per_instance else 0
+        writer = self._writers.get(key)
+        if writer is None:
+            writer = self._writers[key] = self._make_writer(key)
+        writer.write(Batch(time=now, slot=slot, data=self._stamper.apply(lines, now, slot), own=own))
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def _watch(self, pipe: OutputPipe) -> None:
+        self._loop.watch_read(pipe.fd, lambda: self._on_readable(pipe))
+
+    def _on_readable(self, pipe: OutputPipe) -> None:
+        if self._hold_back():
+            return
+        size = pipe.pull(TURN_BUDGET)
+        if pipe.closed:
+            return
+        now = self._loop.now()
+        busy = now - self._pipes[pipe] < _PAUSE
+        self._pipes[pipe] = now
+        if busy and size < TURN_BUDGET:
+            # One that has used up its budget stays watched: it is ready again at once, after the others.
+            self._loop.unwatch(pipe.fd)
+            self._parked.append(pipe)
+            self._schedule(size)
+
+    def _schedule(self, size: int) -> None:
+        if self._tick is None:
+            self._tick = self._loop.call_later(_SHORT_PAUSE if size >= _FULL else _PAUSE, self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        if self._hold_back():
+            return
+        parked, self._parked = self._parked, []
+        most = 0
+        for pipe in parked:
+            size = pipe.pull(TURN_BUDGET)
+            if pipe.closed:
+                continue
+            if size == 0 or size >= TURN_BUDGET:
+                self._watch(pipe)
+            else:
+                self._parked.append(pipe)
+            self._pipes[pipe] = self._loop.now()
+            most = max(most, size)
+        if self._parked:
+            self._schedule(most)
+
+    def _hold_back(self) -> bool:
+        """Stop reading while the echo has more than its reader takes; the children wait, nothing is dropped."""
+        if self._echo is None or not self._echo.full:
+            return False
+        if not self._held_back:
+            self._held_back = True
+            self._parked.clear()
+            for pipe in self._pipes:
+                self._loop.unwatch(pipe.fd)
+            self._echo.when_ready(self._on_echo_ready)
+        return True
+
+    def _on_echo_ready(self) -> None:
+        self._held_back = False
+        for pipe in self._pipes:
+            self._watch(pipe)

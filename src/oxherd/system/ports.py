@@ -1,0 +1,125 @@
+"""The seam between decisions and the operating system.
+
+Everything the supervisor asks of the machine about processes goes through `System`; the loop brings time. Component
+tests put a fake in its place and fail each call once. The module holds Protocols only and is imported for typing only,
+so that ``typing`` stays out of the supervisor.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from oxherd.config.model import LogSpec
+    from oxherd.core.exits import ExitStatus
+    from oxherd.system.logs.echo import Echo
+    from oxherd.system.loop import Loop
+    from oxherd.system.resources import TreeSample
+    from oxherd.system.spawn import Launch, LaunchRequest
+
+__all__ = ["Pipe", "Sink", "System"]
+
+
+class Pipe(Protocol):
+    """The supervisor's end of the output of one incarnation."""
+
+    child_fd: int
+
+    @property
+    def fd(self) -> int:
+        """The end that is read, or -1 when it is closed."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been given back."""
+
+    def close_child_end(self) -> None:
+        """Close the supervisor's copy of the child's end."""
+
+    def drain(self) -> None:
+        """Read what is there now."""
+
+    def finish(self) -> None:
+        """Read the rest, flush a held tail and close."""
+
+
+class Sink(Protocol):
+    """A log file with its rotation."""
+
+    def open_pipe(self, slot: int) -> Pipe:
+        """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
+
+    def tail(self, slot: int, count: int) -> list[bytes]:
+        """Return the last lines of ``slot``."""
+
+    def note(self, slot: int, text: str) -> None:
+        """Write a line of Oxherd's own."""
+
+    def reopen(self) -> None:
+        """Open the file anew, for logrotate."""
+
+    def close(self) -> None:
+        """Write what is held and close."""
+
+
+class System(Protocol):
+    """The operating system as the supervisor sees it. No call blocks."""
+
+    def wall(self) -> float:
+        """Return unix time in seconds, for records shown to people."""
+
+    def chance(self) -> float:
+        """Return a random number in [0, 1)."""
+
+    def launch(self, request: LaunchRequest) -> Launch:
+        """Start a program; raises `oxherd.errors.SpawnError`."""
+
+    def exit_of(self, pid: int, pidfd: int) -> ExitStatus | None:
+        """Return how a child ended and reap it, or None while it lives."""
+
+    def reap_orphans(self, known: Collection[int]) -> list[int]:
+        """Reap dead children that are not known and return their pids."""
+
+    def signal(self, pid: int, pidfd: int, signum: int) -> bool:
+        """Send a signal to one process; False when it is gone."""
+
+    def tree(self, pid: int) -> list[int]:
+        """Return every living descendant of a process."""
+
+    def leftovers(self, mark: str, main_pid: int, known: Collection[int], pipes: Collection[int]) -> list[int]:
+        """Return what lives on of an incarnation whose main pid is gone, or beside one that lives."""
+
+    def kill_all(self, pids: Iterable[int], signum: int) -> None:
+        """Send a signal to many processes, tolerating those that are gone."""
+
+    def start_ticks(self, pid: int) -> int:
+        """Return the kernel's start time of a process in clock ticks, 0 when it is gone."""
+
+    def sample(self, pid: int) -> TreeSample:
+        """Return memory and CPU of a process tree."""
+
+    def pss(self, pid: int) -> int:
+        """Return the proportional memory of a process tree in bytes."""
+
+    def catches(self, pid: int, signum: int) -> bool:
+        """Whether a process has a handler for a signal."""
+
+    def open_sink(
+        self,
+        *,
+        loop: Loop,
+        path: str,
+        index_path: str,
+        process: str,
+        spec: LogSpec,
+        stream: str,
+        start_helper: Callable[[list[str]], None],
+        on_trouble: Callable[[str], None],
+        on_recovered: Callable[[str], None],
+        echo: Echo | None,
+        owner: tuple[int, int] | None,
+    ) -> Sink:
+        """Open a log file; the arguments are those of `oxherd.system.logs.sink.LogSink`."""
