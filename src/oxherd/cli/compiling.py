@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 
-from oxherd.cli.where import connect
+from oxherd.cli.where import connect, shown
 from oxherd.config.model import ProcessKind
 from oxherd.control.paths import stack_id
 from oxherd.errors import NoSupervisorError, UsageError
@@ -67,7 +67,7 @@ def compile_for_start(
     kept = kept_of(home, path)
     environ = os.environ if update_env or kept.env is None else kept.env
     chosen = (profile or None) if profile is not None else kept.profile
-    compiled = compile_stack(path, profile=chosen, environ=environ, strict_files=True)
+    compiled = compile_stack(shown(path), profile=chosen, environ=environ, strict_files=True)
     output.problems(compiled.warnings)
     refuse_apps(compiled.oxfile, names)
     return compiled.oxfile

@@ -12,6 +12,7 @@ from oxherd.errors import OxherdError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from oxherd.cli.output import Output
     from oxherd.control.client import Client
@@ -50,9 +51,7 @@ class Report:
         return 1 if self.failed else 0
 
 
-def do(
-    report: Report, client: Client, verb: str, stack: str, *, timeout: float | None = None, **args: object
-) -> Result:
+def do(report: Report, client: Client, verb: str, stack: str, *, timeout: float | None = None, **args: Any) -> Result:
     """Ask for ``verb`` on ``stack``, show its progress and its failures, and return its result.
 
     Raises:
@@ -83,7 +82,7 @@ def do(
     return result
 
 
-def accepted(client: Client, verb: str, stack: str, **args: object) -> None:
+def accepted(client: Client, verb: str, stack: str, **args: Any) -> None:
     """Ask for ``verb`` and return as soon as the supervisor has begun; it goes on after we hang up.
 
     Raises:

@@ -69,4 +69,6 @@ def show_error(error: OxherdError, *, as_json: bool) -> None:
     """Tell what went wrong: on stderr for people, and with ``--json`` as the document on stdout for programs."""
     if as_json:
         print(json.dumps({"error": error.as_dict()}, indent=2), flush=True)
-    print(f"oxherd: {error.render()}", file=sys.stderr, flush=True)
+    # The problems of an oxfile begin with their place, as compilers write it and editors read it.
+    prefix = "" if hasattr(error, "problems") else "oxherd: "
+    print(f"{prefix}{error.render()}", file=sys.stderr, flush=True)

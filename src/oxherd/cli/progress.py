@@ -21,9 +21,16 @@ if TYPE_CHECKING:
     class Progress(Protocol):
         """Shows progress items of the control protocol."""
 
-        def __enter__(self) -> Self: ...
+        def __enter__(self) -> Self:
+            """Begin to show."""
 
-        def __exit__(self, *exc: object) -> None: ...
+        def __exit__(
+            self,
+            kind: type[BaseException] | None,
+            value: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None:
+            """End, and leave what is settled on the screen."""
 
         def show(self, item: dict[str, object]) -> None:
             """Show one item."""
@@ -85,7 +92,12 @@ class _Plain:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
         """Nothing is open."""
 
     def show(self, item: dict[str, object]) -> None:

@@ -26,7 +26,7 @@ __all__ = ["quick_status", "show_status"]
 # Seconds of silence after which the supervisor is called stuck. It answers within one turn of its loop.
 _PATIENCE = 10.0
 
-_FLAGS = {"--json": "as_json", "--all": "everything", "-a": "everything", "--no-color": "no_color"}
+_FLAGS = frozenset({"--json", "--all", "-a", "--no-color"})
 
 
 def quick_status(arguments: Sequence[str]) -> int | None:
@@ -37,12 +37,12 @@ def quick_status(arguments: Sequence[str]) -> int | None:
     """
     names: list[str] = []
     configs: list[str] = []
-    flags: dict[str, bool] = {}
+    flags: set[str] = set()
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         if word in _FLAGS:
-            flags[_FLAGS[word]] = True
+            flags.add(word)
         elif word in {"-c", "--config"} and rest:
             configs.append(rest.pop(0))
         elif word.startswith("--config="):
@@ -52,7 +52,13 @@ def quick_status(arguments: Sequence[str]) -> int | None:
         else:
             names.append(word)
     try:
-        return show_status(names, configs, **flags)
+        return show_status(
+            names,
+            configs,
+            as_json="--json" in flags,
+            everything=not flags.isdisjoint({"--all", "-a"}),
+            no_color="--no-color" in flags,
+        )
     except BrokenPipeError:
         # Whoever reads the pipe has seen enough; what is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -60,11 +66,12 @@ def quick_status(arguments: Sequence[str]) -> int | None:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        from oxherd.cli.output import show_error  # noqa: PLC0415 - only where there is an error
         from oxherd.errors import OxherdError  # noqa: PLC0415 - only where there is an error
 
         if not isinstance(error, OxherdError):
             raise
-        sys.stderr.write(f"oxherd: {error.render()}\n")
+        show_error(error, as_json="--json" in flags)
         return error.exit_code
 
 

@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 
 from oxherd.cli.naming import listed, unknown_process
-from oxherd.cli.where import OXFILE, absolute, every_supervisor, oxfile_here, user_oxfile
-from oxherd.errors import UsageError
+from oxherd.cli.where import OXFILE, absolute, every_supervisor, oxfile_here
+from oxherd.config.discovery import discover
+from oxherd.errors import ConfigError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +28,19 @@ class Target:
 
 
 def find_paths(configs: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """Return the absolute paths of the oxfiles that apply: those given, the one here, or the user's own; maybe none."""
+    """Return the absolute paths of the oxfiles that apply: those given, the one here, or the user's own; maybe none.
+
+    A path that was given need not be there: that is for the reader of oxfiles to say.
+    """
     if configs:
         return list(dict.fromkeys(absolute(path) for path in configs))
     here = oxfile_here()
     if here is not None:
         return [here]
-    own = user_oxfile(environ)
-    return [own] if os.path.isfile(own) else []
+    try:
+        return [absolute(discover(None, "/", environ).path)]
+    except ConfigError:
+        return []
 
 
 def find_targets(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from oxherd.cli.where import shown
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oxherd.config.model import ProcessSpec
@@ -19,7 +21,7 @@ def unstarted_rows(path: str, *, profile: str | None = None) -> list[dict[str, o
     """
     from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - the quick path must not pay for it
 
-    oxfile = compile_stack(path, profile=profile, environ=os.environ, strict_files=False).oxfile
+    oxfile = compile_stack(shown(path), profile=profile, environ=os.environ, strict_files=False).oxfile
     return [
         _row(process, slot, stack=oxfile.name, path=oxfile.path)
         for process in oxfile.processes

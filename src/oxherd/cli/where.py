@@ -12,7 +12,7 @@ from oxherd.control.paths import stack_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from oxherd.control.paths import Home
 
@@ -24,8 +24,8 @@ __all__ = [
     "every_supervisor",
     "foreground_of",
     "oxfile_here",
+    "shown",
     "supervisor_died",
-    "user_oxfile",
     "wanted_stacks",
 ]
 
@@ -41,6 +41,15 @@ def absolute(path: str) -> str:
     return os.path.join(path, OXFILE) if os.path.isdir(path) else path
 
 
+def shown(path: str) -> str:
+    """Return a path as a person here would write it: ``oxfile.toml`` for the one of this directory."""
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # the directory was removed under our feet
+        return path
+    return path[len(folder) + 1 :] if path.startswith(f"{folder}/") else path
+
+
 def oxfile_here() -> str | None:
     """Return the oxfile of the current directory, or None."""
     try:
@@ -48,12 +57,6 @@ def oxfile_here() -> str | None:
     except FileNotFoundError:  # the directory was removed under our feet
         return None
     return path if os.path.isfile(path) else None
-
-
-def user_oxfile(environ: Mapping[str, str]) -> str:
-    """Return where the user's own stack is described, whether or not it is there."""
-    base = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return os.path.join(base, "oxherd", OXFILE)
 
 
 def wanted_stacks(home: Home) -> list[str]:

@@ -38,7 +38,12 @@ __all__ = ["build_process", "build_webhook"]
 _PUBLISHED_STOP_TIMEOUT = 5.0
 
 # What hides GPUs from the common runtimes.
-_NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "none", "ROCR_VISIBLE_DEVICES": ""}
+_NO_GPU = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HIP_VISIBLE_DEVICES": "",
+    "NVIDIA_VISIBLE_DEVICES": "none",
+    "ROCR_VISIBLE_DEVICES": "",
+}
 _REUSE_PORT = {"OXMGR_REUSEPORT": "1", "SO_REUSEPORT": "1"}
 
 # A setting that does nothing without one of the others.

@@ -82,9 +82,8 @@ def _condition(
 def _check_cycles(specs: list[ProcessSpec], settings: dict[str, Effective], found: list[Problem]) -> None:
     edges = {spec.name: [name for name, _ in spec.depends_on] for spec in specs}
     done: set[str] = set()
-    for start in edges:
-        trail: list[str] = []
-        stack = [(start, iter(edges[start]))] if start not in done else []
+    for start, first in edges.items():
+        stack = [(start, iter(first))] if start not in done else []
         trail = [start] if stack else []
         while stack:
             name, rest = stack[-1]
@@ -130,7 +129,11 @@ def _check_address(bind: str, name: str, own: Effective, addresses: dict[str, st
         other_host, _, other_port = other.rpartition(":")
         unix = bind.startswith("unix:") or other.startswith("unix:")
         everywhere = {"", "0.0.0.0", "[::]"}  # noqa: S104 - compared with, never bound
-        same = bind == other if unix else port == other_port != "0" and (host == other_host or {host, other_host} & everywhere)
+        same = (
+            bind == other
+            if unix
+            else port == other_port != "0" and (host == other_host or {host, other_host} & everywhere)
+        )
         if same:
             message = f"{bind} is taken: {owner} binds {other}"
             hint = "give one of the two another port"
@@ -143,7 +146,8 @@ def check_paths(spec: ProcessSpec, settings: Effective) -> None:
     # A process that is never started in this profile needs no paths.
     if spec.disabled or "{instance}" in spec.working_dir:
         return
-    if not os.path.isdir(spec.working_dir):
+    folder_there = os.path.isdir(spec.working_dir)
+    if not folder_there:
         place = settings.place_of("working_dir")
         hint = "" if os.path.exists(spec.working_dir) is False else "it is a file; working_dir is a folder"
         settings.report(problems.path_absent(place, spec.working_dir, hint=hint))
@@ -152,7 +156,9 @@ def check_paths(spec: ProcessSpec, settings: Effective) -> None:
     program = spec.command.argv[0] if spec.command is not None and not spec.command.shell else ""
     if "/" in program and "{instance}" not in program:
         path = os.path.join(spec.working_dir, program)
-        if not os.path.exists(path):
+        # What is inside a folder that is not there was told with the folder.
+        inside = path.startswith(os.path.join(spec.working_dir, ""))
+        if not os.path.exists(path) and (folder_there or not inside):
             settings.report(problems.path_absent(settings.place_of("command"), path))
     for canonical in ("ssl_certfile", "ssl_keyfile"):
         path = str(settings.values.get(canonical, ""))

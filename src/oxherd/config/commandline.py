@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["SHELLS", "CommandLineError", "read_command", "shell_reason"]
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh", "busybox"})
-_BUILTINS = frozenset(
+_BUILTIN_NAMES = (
     ". : [[ alias break case cd command continue eval exec export for function getopts hash if popd pushd read readonly "
-    "return set shift source times trap type ulimit umask unalias unset until wait while { !".split()
+    "return set shift source times trap type ulimit umask unalias unset until wait while { !"
 )
-_OPERATORS = {"|": "a pipe", "&": "&", ";": "a semicolon", "<": "a redirection", ">": "a redirection", "\n": "a line break"}
+_BUILTINS = frozenset(_BUILTIN_NAMES.split())
+_OPERATORS = {
+    "|": "a pipe",
+    "&": "&",
+    ";": "a semicolon",
+    "<": "a redirection",
+    ">": "a redirection",
+    "\n": "a line break",
+}
 # Operators after which the shell has more to do than to become the program.
 _LISTS = frozenset("|&;\n(")
 _NAME_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
@@ -76,13 +84,15 @@ class _Scan:
             elif char in "'\"":
                 quote = char
             else:
-                self._operator(char, word_start=word_start)
+                self._operator(char, at, word_start=word_start)
             word_start = not quote and char in " \t\n|&;<>()"
             self.masked.append(char)
             at += 1
 
-    def _operator(self, char: str, *, word_start: bool) -> None:
-        if char in _OPERATORS:
+    def _operator(self, char: str, at: int, *, word_start: bool) -> None:
+        if char in "&|" and self.text[at + 1 : at + 2] == char:
+            self._because(char * 2, plain=False)
+        elif char in _OPERATORS:
             self._because(_OPERATORS[char], plain=char not in _LISTS)
         elif char in "*?":
             self._because(f"the pattern character {char}", plain=True)
@@ -183,7 +193,8 @@ def read_command(text: str, expand: Callable[[str], str] | None = None) -> Comma
     scan = _Scan(text)
     words = _split("".join(scan.masked))
     if _shell_reason(scan, words):
-        return Command(text=text, argv=("/bin/sh", "-c", _replaced_shell(text, scan, words)), shell=True)
+        script = _replaced_shell(text, scan, words)
+        return Command(text=text, argv=("/bin/sh", "-c", script), shell=True)  # noqa: S604 - the user asked for a shell
     if _hands_to_shell(words):
         return Command(text=text, argv=tuple(_filled(word, scan.references, None) for word in words))
     return Command(text=text, argv=tuple(_filled(word, scan.references, expand) for word in words))

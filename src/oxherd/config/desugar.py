@@ -102,7 +102,9 @@ class Desugarer:
             if name in keys.TOP.keys:
                 self._setting(keys.TOP.keys[name], value, (name,), layer, local=True)
             elif name not in _TABLES:
-                elsewhere = f"{name} belongs into a process: put it under [processes.NAME]" if name in PROCESS.keys else ""
+                elsewhere = (
+                    f"{name} belongs into a process: put it under [processes.NAME]" if name in PROCESS.keys else ""
+                )
                 known = [*keys.TOP.keys, *_TABLES]
                 self.problems.append(problems.unknown_key(self.place((name,)), name, known, elsewhere=elsewhere))
         return layer
@@ -207,9 +209,7 @@ class Desugarer:
             place = self.place(inner)
             self.problems.append(problems.unknown_key(place, name, section.keys, elsewhere=elsewhere))
 
-    def _setting(
-        self, key: Key, value: object, path: KeyPath, layer: Layer, *, local: bool, profile: str = ""
-    ) -> None:
+    def _setting(self, key: Key, value: object, path: KeyPath, layer: Layer, *, local: bool, profile: str = "") -> None:
         place = self.place(path)
         if type(value) not in key.kind.types:
             hint = _type_hint(key, value)
@@ -226,7 +226,9 @@ class Desugarer:
         other = layer.settings.get(key.canonical)
         if other is not None and not _agree(other, setting):
             message = f"{other.key.name} (line {other.place.line}) and {key.name} are two spellings of one setting"
-            self.problems.append(problems.conflict(place, message, expected="one of them", hint="remove one of the two"))
+            self.problems.append(
+                problems.conflict(place, message, expected="one of them", hint="remove one of the two")
+            )
             return
         layer.settings[key.canonical] = setting
 
@@ -299,11 +301,19 @@ def _table_hint(path: KeyPath) -> str:
 
 
 def _type_hint(key: Key, value: object) -> str:
-    if isinstance(value, str) and bool in key.kind.types and value.lower() in ("true", "false", "yes", "no", "on", "off"):
+    if (
+        isinstance(value, str)
+        and bool in key.kind.types
+        and value.lower() in ("true", "false", "yes", "no", "on", "off")
+    ):
         return f"write {key.name} = {'true' if value.lower() in ('true', 'yes', 'on') else 'false'} without quotes"
     if isinstance(value, str) and int in key.kind.types and re.fullmatch(r"\s*\d+\s*", value):
         return f"write {key.name} = {value.strip()} without quotes"
-    if isinstance(value, str) and int in key.kind.types and re.fullmatch(r"\s*\d+(\.\d+)?\s*(ms|s|m|h|MB|M|G)\s*", value):
+    if (
+        isinstance(value, str)
+        and int in key.kind.types
+        and re.fullmatch(r"\s*\d+(\.\d+)?\s*(ms|s|m|h|MB|M|G)\s*", value)
+    ):
         twin = _twin(key)
         return f"write {twin} = {value!r}" if twin else f"write a plain number, in {key.kind.expected}"
     if isinstance(value, str) and key.kind.types == STRINGS.types[1:]:

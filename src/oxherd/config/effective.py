@@ -81,9 +81,8 @@ class Effective:
     def __post_init__(self) -> None:
         """Read the env_files, then everything else."""
         files = self._read_env_files()
-        for name, setting in self.layer.env.items():
-            self.origins[f"env.{name}"] = setting.origin
-        raw = {name: setting.value for name, setting in self.layer.env.items()}
+        raw = {name: item.value for name, item in self.layer.env.items()}
+        self.origins.update({f"env.{name}": item.origin for name, item in self.layer.env.items()})
         self.env = {**files, **self._own_env(raw, files)}
         for canonical, setting in self.layer.settings.items():
             if canonical == "env_file":
@@ -136,7 +135,9 @@ class Effective:
                 return self._command(setting, expander)
             value = setting.value
             if has_reference(value):
-                value = [expander.text(item) for item in value] if isinstance(value, list) else expander.text(str(value))
+                value = (
+                    [expander.text(item) for item in value] if isinstance(value, list) else expander.text(str(value))
+                )
                 if value == "" and self.lenient:
                     return None
             read = kind.read(value)
@@ -217,7 +218,9 @@ class Effective:
         if working is not None and not has_reference(working.value):
             folder = absolute(str(working.value), self.around.folder, self.around.environ)
             other = os.path.join(folder, os.path.basename(path))
-            hint = f'did you mean "{other}"? Paths are relative to the oxfile\'s folder' if os.path.exists(other) else ""
+            hint = (
+                f'did you mean "{other}"? Paths are relative to the oxfile\'s folder' if os.path.exists(other) else ""
+            )
         if self.around.strict_files:
             self.report(problems.env_file_unreadable(setting.place, path, "no such file", hint=hint))
         else:
@@ -240,5 +243,3 @@ class Effective:
                     value = line.value
             values[line.name] = value
             self.origins[f"env.{line.name}"] = f"env_file {os.path.basename(path)}:{line.line}"
-
-

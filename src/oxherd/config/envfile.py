@@ -1,7 +1,7 @@
-"""The reader of env_files: ``NAME=value`` lines as dotenv tools, Docker and shells write them.
+r"""The reader of env_files: ``NAME=value`` lines as dotenv tools, Docker and shells write them.
 
 Understood: blank lines, ``#`` comments, an ``export`` prefix, unquoted values (a ``#`` after a space begins a comment),
-single quotes (everything literal) and double quotes (``\\n``, ``\\t``, ``\\"``, ``\\\\``, ``\\$``; may span lines).
+single quotes (everything literal) and double quotes (``\n``, ``\t``, ``\"``, ``\\``, ``\$``; may span lines).
 References such as ``${HOME}`` are left in place for the caller; ``literal`` says where they must stay.
 """
 

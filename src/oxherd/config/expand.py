@@ -27,7 +27,6 @@ class BadReferenceError(ValueError):
         super().__init__("a reference such as ${NAME} or ${NAME:-default}; a literal dollar sign is $$")
 
 
-
 class Expander:
     """Replaces references in the strings of one process.
 

@@ -91,9 +91,7 @@ def _key(name: str, canonical: str, kind: Kind, default: str, meaning: str) -> K
 
 
 def _later(name: str, canonical: str, kind: Kind, default: str, meaning: str) -> Key:
-    return Key(
-        name=name, canonical=canonical or name, kind=kind, default=default, meaning=meaning, since=Since.LATER
-    )
+    return Key(name=name, canonical=canonical or name, kind=kind, default=default, meaning=meaning, since=Since.LATER)
 
 
 def _apps(name: str, canonical: str, kind: Kind, default: str, meaning: str) -> Key:
@@ -112,6 +110,8 @@ def _apps_later(name: str, canonical: str, kind: Kind, default: str, meaning: st
     )
 
 
+# The rows below are a table; the formatter would make ten lines of each.
+# fmt: off
 _RESTART = choice("always", "on-failure", "never", on_failure="on-failure")
 
 PROCESS = Section(
@@ -151,7 +151,7 @@ PROCESS = Section(
         _key("log_date_format", "logs.date_format", kinds.DATE_FORMAT, "none", 'Prefix of every line: "YYYY-MM-DD HH:mm:ss.SSS" or strftime'),
         _key("log_format", "logs.format", choice("text", "json"), "text", "Lines as they come, or wrapped in JSON objects"),
         _key("schedule", "", kinds.CRON, "none", "Run as a job at these times: 5 cron fields, or 6 with the seconds first; never overlaps itself"),
-        _key("run_once", "", kinds.BOOL, "", "With schedule: it is a job, which schedule implies. Without: the same as type = \"oneshot\""),
+        _key("run_once", "", kinds.BOOL, "", 'With schedule: it is a job, which schedule implies. Without: the same as type = "oneshot"'),
         _key("timeout", "", kinds.POSITIVE_DURATION, "none; app processes 30s", "Scheduled jobs: a run that takes longer is stopped. App processes: a worker blocked for longer is replaced"),
         _key("catch_up", "", kinds.BOOL, "false", "Make up, once, for a run missed while Oxherd was down"),
         _key("on_failure", "", choice("alert"), "none", "alert: a failed run is recorded as an alert event"),
@@ -300,6 +300,7 @@ TOP = Section(
     ),
 )
 
+# fmt: on
 # The sub-tables of a process and the section each is read with; env, server_options and profiles are read apart.
 SUBTABLES = {
     "health_check": HEALTH,
@@ -317,7 +318,8 @@ EXCLUSIVE = (
 )
 
 # Settings that only mean something for app processes.
-APP_ONLY = frozenset(
+_APP_ONLY_NAMES = (
     "bind workers server server_options ssl_certfile ssl_keyfile access_log log_level preload balance max_requests "
-    "max_requests_jitter max_lifetime graceful_timeout keepalive".split()
+    "max_requests_jitter max_lifetime graceful_timeout keepalive"
 )
+APP_ONLY = frozenset(_APP_ONLY_NAMES.split())

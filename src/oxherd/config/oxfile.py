@@ -147,7 +147,12 @@ def _syntax_hint(detail: str, line: str) -> str:
         return 'TOML writes key = "value", with an equals sign'
     if "Cannot overwrite" in detail or "Cannot declare" in detail or "Cannot mutate" in detail:
         return "the same key or table stands in the file twice; keep one of them"
-    if detail.startswith(("Invalid value", "Expected newline or end of document")) and value[:1] not in ('"', "'", "[", "{"):
+    if detail.startswith(("Invalid value", "Expected newline or end of document")) and value[:1] not in (
+        '"',
+        "'",
+        "[",
+        "{",
+    ):
         return 'put text in quotes: key = "value"'
     if detail.startswith("Illegal character") or "Unterminated string" in detail:
         return "a quote is opened and not closed on its line"
@@ -192,9 +197,7 @@ def _specs(ordered: list[Effective], settings: dict[str, Effective], found: list
     return sorted(specs, key=order)
 
 
-def _oxfile(
-    path: str, draft: Draft, profile: str | None, specs: list[ProcessSpec], around: Surroundings
-) -> Oxfile:
+def _oxfile(path: str, draft: Draft, profile: str | None, specs: list[ProcessSpec], around: Surroundings) -> Oxfile:
     stack = Effective(name="", place=Place(file=path), layer=draft.webhook, around=around)
     deploys: list[DeploySpec] = []
     for name, layer in draft.deploys.items():

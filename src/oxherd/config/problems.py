@@ -76,7 +76,14 @@ CATALOGUE = {
     "OX159": "a variable that the shell will not find",
 }
 
-_TYPE_NAMES = {str: "a string", bool: "a boolean", int: "an integer", float: "a float", list: "an array", dict: "a table"}
+_TYPE_NAMES = {
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a float",
+    list: "an array",
+    dict: "a table",
+}
 _SHOWN_CHARACTERS = 60
 
 
@@ -216,7 +223,11 @@ def unknown_dependency(place: Place, name: str, known: Iterable[str]) -> Problem
     nearest = suggestion(name, known)
     hint = f'did you mean "{nearest}"?' if nearest else "depends_on takes names of processes of the same file"
     return _problem(
-        "OX107", place, f'there is no process "{name}"', expected=f"one of {', '.join(known)}" if known else "", hint=hint
+        "OX107",
+        place,
+        f'there is no process "{name}"',
+        expected=f"one of {', '.join(known)}" if known else "",
+        hint=hint,
     )
 
 
@@ -272,7 +283,9 @@ def unknown_profile(file: str, name: str, known: Iterable[str]) -> Problem:
     known = sorted(known)
     nearest = suggestion(name, known)
     listing = f"one of {', '.join(known)}" if known else "no profile: this file has none"
-    hint = f'did you mean "{nearest}"?' if nearest else f"add [processes.NAME.profiles.{name}], or leave the profile out"
+    hint = (
+        f'did you mean "{nearest}"?' if nearest else f"add [processes.NAME.profiles.{name}], or leave the profile out"
+    )
     return _problem("OX112", Place(file=file), f'no process has a profile "{name}"', expected=listing, hint=hint)
 
 
@@ -318,7 +331,7 @@ def cluster_mode(place: Place) -> Problem:
         place,
         "cluster_mode forks node scripts inside one process; Oxherd runs this command once, as it is written",
         expected="instances",
-        hint="write instances = 4 (or instances = \"max\") to run copies; each one's number is in OXHERD_INSTANCE",
+        hint='write instances = 4 (or instances = "max") to run copies; each one\'s number is in OXHERD_INSTANCE',
     )
 
 

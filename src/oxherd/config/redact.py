@@ -14,7 +14,18 @@ _MARKS = ("SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "
 _WORDS = frozenset({"KEY", "KEYS", "PASS", "PWD", "AUTH", "DSN", "SALT", "COOKIE", "PW"})
 # Names with such a word that hold no secret: the working directory, and places and switches of keys.
 _HARMLESS = frozenset({"PWD", "OLDPWD", "SSH_AUTH_SOCK"})
-_HARMLESS_ENDS = ("_FILE", "_PATH", "_DIR", "_URL_PREFIX", "_KEYFILE", "_TIMEOUT", "_TTL", "_EXPIRY", "_NAME", "_ALGORITHM")
+_HARMLESS_ENDS = (
+    "_FILE",
+    "_PATH",
+    "_DIR",
+    "_URL_PREFIX",
+    "_KEYFILE",
+    "_TIMEOUT",
+    "_TTL",
+    "_EXPIRY",
+    "_NAME",
+    "_ALGORITHM",
+)
 
 _USERINFO_STOPS = frozenset(" \t\r\n\"'<>/?#")
 

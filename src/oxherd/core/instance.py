@@ -159,7 +159,9 @@ class Instance:
             return "unhealthy"
         if self.state is State.SWEEPING:
             return "stopping" if self.desired is Desired.DOWN or self.restart_pending else "backoff"
-        return {State.WAITING: "starting", State.SPAWNING: "starting"}.get(self.state, self.state.value)
+        if self.state in {State.WAITING, State.SPAWNING}:
+            return "starting"
+        return str(self.state.value)
 
 
 _LIVE = frozenset({State.SPAWNING, State.STARTING, State.RUNNING, State.STOPPING, State.SWEEPING})

@@ -82,7 +82,7 @@ def weigh(
     limit = policy.cpu_percent
     if limit is not None and after.average is not None and after.average > limit:
         # The window starts anew: the same excess is not held against it twice.
-        return replace(after, window=((now, after.burned),), average=None), LimitVerdict.CPU
+        return replace(after, window=((now, after.burned),)), LimitVerdict.CPU
     return after, LimitVerdict.NONE
 
 

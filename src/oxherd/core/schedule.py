@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
-__all__ = ["check_cron", "check_timezone", "describe", "missed", "next_run"]
+__all__ = ["check_cron", "check_timezone", "describe", "is_fixed", "missed", "next_run"]
 
 _NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -81,7 +81,7 @@ def next_run(cron: str, timezone: str | None, after: float) -> float:
     zone = _zone(timezone)
     fields = _expand(cron)
     start = datetime.fromtimestamp(int(after), UTC).astimezone(zone)
-    fixed = _is_fixed(fields)
+    fixed = is_fixed(cron)
     try:
         for due in CronSim(fields, start.replace(tzinfo=None, fold=0) if fixed else start):
             moment = _real(due, zone) if fixed else due
@@ -102,6 +102,13 @@ def missed(cron: str, timezone: str | None, last_run: float, now: float) -> bool
     return next_run(cron, timezone, last_run) <= now
 
 
+def is_fixed(cron: str) -> bool:
+    """Say whether an expression names hours and minutes ("0 3 * * *"), as opposed to "every so often"."""
+    parts = _expand(cron).split()
+    minute, hour = parts[-5:-3] if len(parts) in {5, 6} else ("*", "*")
+    return not minute.startswith("*") and not hour.startswith("*")
+
+
 def describe(cron: str) -> str:
     """Return an expression in English: "At 03:00 every day".
 
@@ -116,13 +123,6 @@ def describe(cron: str) -> str:
         return str(CronSim(_expand(cron), datetime.fromtimestamp(0, UTC)).explain())
     except CronSimError as error:
         raise ValueError(f"{_EXPECTED}; {str(error)[:1].lower()}{str(error)[1:]}") from None
-
-
-def _is_fixed(fields: str) -> bool:
-    """Whether the expression names hours and minutes, as opposed to "every so often"."""
-    parts = fields.split()
-    minute, hour = parts[-5:-3] if len(parts) in {5, 6} else ("*", "*")
-    return not minute.startswith("*") and not hour.startswith("*")
 
 
 def _zone(timezone: str | None) -> tzinfo:

@@ -12,6 +12,7 @@ from oxherd.daemon.boot import bring_back, end_survivors
 from oxherd.daemon.cards import CardWriter
 from oxherd.daemon.cgrouping import Cgroups
 from oxherd.daemon.children import Children
+from oxherd.daemon.compressors import Compressors
 from oxherd.daemon.control_server import ControlServer
 from oxherd.daemon.duties import Duties
 from oxherd.daemon.eventlog import EventLog
@@ -21,10 +22,14 @@ from oxherd.daemon.gate import Gate
 from oxherd.daemon.helpers import Helpers
 from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
+from oxherd.daemon.prober import Prober
+from oxherd.daemon.sampler import Sampler
+from oxherd.daemon.scheduler import Scheduler
 from oxherd.daemon.sinks import Sinks
 from oxherd.daemon.stacks import StackKeeper
 from oxherd.daemon.supervisor import Supervisor
 from oxherd.daemon.verbs import Verbs
+from oxherd.daemon.watcher import Watcher
 from oxherd.system.loop import Loop
 from oxherd.system.machine import Machine
 from oxherd.system.resources import own_memory
@@ -63,7 +68,9 @@ class Assembly:
         self.loop = Loop(self._callback_failed)
         self.system = system or Machine()
         self.events = EventLog(os.path.join(own, "events.jsonl"), self.system.wall)
-        self.journal = Journal(Home(runtime=home.runtime, state=own), lambda text: self.events.publish("state-trouble", text))
+        self.journal = Journal(
+            Home(runtime=home.runtime, state=own), lambda text: self.events.publish("state-trouble", text)
+        )
         self.supervisor = Supervisor(loop=self.loop, system=self.system, journal=self.journal, events=self.events)
         self._server: ControlServer | None = None
         self._exit_code = 0
@@ -74,15 +81,15 @@ class Assembly:
 
     def _put_together(self) -> None:
         supervisor, loop = self.supervisor, self.loop
-        # The sweeps look again whenever a child is gone; the executor exists one line later.
+        # The sweeps look again whenever a child is gone; the executor exists some lines later.
         self.children = Children(loop, self.system, lambda: self.executor.look_again())  # noqa: PLW0108
-        helpers = Helpers(self.system, self.children)
+        helpers = Helpers(loop, self.system, self.children)
         cgroups = Cgroups(loop, lambda text: self.events.publish("cgroup-trouble", text))
         self.sinks = Sinks(
             loop=loop,
             system=self.system,
             home=self._home,
-            start_helper=helpers.start,
+            start_helper=Compressors(helpers, self._mark).start,
             report=lambda process, kind, text: supervisor.tell(kind, text, process),
             echo=self.foreground.echo if self.foreground is not None else None,
         )
@@ -97,11 +104,14 @@ class Assembly:
             feed=supervisor.feed,
             warn=lambda handle, text: supervisor.announce(handle, "warning", text),
         )
-        self.duties = Duties(supervisor, self.children, helpers)
-        supervisor.assemble(
-            executor=self.executor, gate=Gate(supervisor, self.children, self.sinks), duties=self.duties
-        )
+        self.duties = self._duties(helpers)
         self.keeper = StackKeeper(supervisor, self.sinks, stack_id, self._mark, os.geteuid())
+        supervisor.assemble(
+            executor=self.executor,
+            gate=Gate(supervisor, self.children, self.sinks),
+            duties=self.duties,
+            save=self.keeper.save,
+        )
         self._verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,
@@ -110,6 +120,23 @@ class Assembly:
             shutdown=self.end,
             facts=self._facts,
         )
+
+    def _duties(self, helpers: Helpers) -> Duties:
+        loop, system = self.loop, self.system
+        duties = Duties(self.supervisor)
+        duties.assemble(
+            prober=Prober(
+                loop=loop,
+                helpers=helpers,
+                report=duties.probed,
+                trouble=lambda text: self.events.publish("probe-trouble", text),
+                chance=system.chance,
+            ),
+            sampler=Sampler(loop, system.sample, system.pss, duties.weighed),
+            scheduler=Scheduler(loop, system.wall),
+            watcher=Watcher(loop=loop, helpers=helpers, on_change=duties.changed_files, mark=self._mark),
+        )
+        return duties
 
     def _facts(self) -> dict[str, object]:
         return {

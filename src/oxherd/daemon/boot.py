@@ -11,7 +11,7 @@ import os
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.stacks import Unit
 from oxherd.errors import OxherdError
-from oxherd.system import identity, tree
+from oxherd.system import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def end_survivors(system: System, loop: Loop, events: EventLog, prefix: str, the
         prefix: What the marks of this home begin with.
         then: Called when none is left; at once where there is none.
     """
-    found = {pid: mark for pid in tree.every_pid() if (mark := identity.mark_of(pid)) and mark.startswith(f"{prefix}:")}
+    found = {pid: mark for pid in identity.pids() if (mark := identity.mark_of(pid)) and mark.startswith(f"{prefix}:")}
     found.pop(os.getpid(), None)
     if not found:
         then()
@@ -90,7 +90,9 @@ def bring_back(journal: Journal, keeper: StackKeeper, supervisor: Supervisor) ->
             stack = keeper.load(record)
         except (OxherdError, TypeError, ValueError, KeyError) as error:
             reason = error.message if isinstance(error, OxherdError) else f"its record cannot be used ({error!r:.200})"
-            supervisor.tell("state-trouble", f"stack {record.get('path', identity_of_stack)} does not come back: {reason}")
+            supervisor.tell(
+                "state-trouble", f"stack {record.get('path', identity_of_stack)} does not come back: {reason}"
+            )
             continue
         units = [Unit(process, None) for process in stack.processes.values() if process.wanted]
         if not units:

@@ -65,17 +65,23 @@ class Children:
         return child
 
     def look(self) -> None:
-        """Look for exits that no pidfd announces, and reap orphans."""
-        for child in [child for child in self._by_pid.values() if child.pidfd < 0]:
-            self._check(child)
-        self._system.reap_orphans(self._by_pid)
-        # Also without a reaped orphan: a sweep may wait for a child whose parent, not we, has just reaped it.
+        """Take every end there is: of children whose pidfd has not been heard yet, and of orphans."""
+        while (pid := self._system.next_dead()) is not None:
+            child = self._by_pid.get(pid)
+            if child is not None:
+                self._check(child)
+            else:
+                self._system.exit_of(pid, -1)
+        # Also without a dead child of ours: a sweep may wait for a process whose own parent has just reaped it.
         self._on_reaped()
 
     def _check(self, child: Child) -> None:
+        if self._by_pid.get(child.pid) is not child:
+            return  # SIGCHLD and the pidfd tell of the same end; whoever comes second finds it taken
         status = self._system.exit_of(child.pid, child.pidfd)
-        if status is None or self._by_pid.pop(child.pid, None) is None:
+        if status is None:
             return
+        del self._by_pid[child.pid]
         if child.pidfd >= 0:
             self._loop.unwatch(child.pidfd)
             os.close(child.pidfd)

@@ -1,10 +1,218 @@
-"""What is done for an incarnation while it lives: health checks and limits; and for a process: watching and the clock."""
+"""What is done for an incarnation while it lives (health checks, limits), and for a process all the time (watch, clock).
+
+Verdicts of the pure core become events of the lifecycle here, and nowhere else.
+"""
 
 from __future__ import annotations
 
+from oxherd.config.model import ProcessType
+from oxherd.core.events import BecameReady, Condemned, Restart, Start
+from oxherd.core.health import Verdict
+from oxherd.core.instance import Reason, State
+from oxherd.core.limits import LimitVerdict
+from oxherd.daemon.environment import child_environment
+from oxherd.daemon.operations import Goal, Operation, Target
+from oxherd.daemon.probe import ProbeContext
+from oxherd.units import format_bytes, format_seconds
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Hashable
 
-    pass
+    from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.operations import Outcome
+    from oxherd.daemon.probe import ProbeResult
+    from oxherd.daemon.prober import Prober
+    from oxherd.daemon.sampler import Sampler
+    from oxherd.daemon.scheduler import Scheduler
+    from oxherd.daemon.supervisor import Supervisor
+    from oxherd.daemon.watcher import Watcher
 
 __all__ = ["Duties"]
+
+
+class Duties:
+    """Probes, weighs, watches and follows the clock.
+
+    Args:
+        supervisor: Gets the events.
+    """
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        """Complete with `assemble`."""
+        self._supervisor = supervisor
+        self._prober: Prober
+        self._sampler: Sampler
+        self._scheduler: Scheduler
+        self._watcher: Watcher
+        self._on_watch: set[ProcessHandle] = set()
+        self._by_clock: set[tuple[ProcessHandle, str]] = set()
+
+    def assemble(self, *, prober: Prober, sampler: Sampler, scheduler: Scheduler, watcher: Watcher) -> None:
+        """Take the parts, which call back into this object."""
+        self._prober = prober
+        self._sampler = sampler
+        self._scheduler = scheduler
+        self._watcher = watcher
+
+    # -- an incarnation -----------------------------------------------------------------------------------------
+
+    def begin(self, handle: InstanceHandle) -> None:
+        """A program was exec'd: probe it and weigh it until `end`."""
+        spec, machine = handle.spec, handle.machine
+        stack = handle.process.stack
+        if spec.health is not None:
+            context = ProbeContext(
+                instance=handle.slot,
+                env=child_environment(spec, stack.name, stack.env, handle.slot, f"{handle.key}/health"),
+                cwd=spec.working_dir,
+                user=spec.user,
+                group=spec.group,
+                umask=spec.umask,
+            )
+            self._prober.watch(handle, spec.health, context, self._supervisor.loop.now())
+        if machine.pid is not None and (spec.limits.memory is not None or spec.limits.cpu_percent is not None):
+            self._sampler.watch(handle, machine.pid, spec.limits)
+
+    def end(self, handle: InstanceHandle) -> None:
+        """The program is going or gone."""
+        self._prober.forget(handle)
+        self._sampler.forget(handle)
+        handle.health = None
+
+    def probed(self, key: Hashable, verdict: Verdict, result: ProbeResult) -> None:
+        """Take the result of a probe."""
+        handle = _handle(key)
+        number = handle.machine.incarnation
+        before, handle.health = handle.health, self._prober.word(handle)
+        if handle.health == "failing" and before != "failing" and handle.machine.state is State.RUNNING:
+            self._supervisor.announce(handle, "health-failing", result.detail)
+        match verdict:
+            case Verdict.READY | Verdict.RECOVERED:
+                self._supervisor.feed(handle, BecameReady(number))
+            case Verdict.UNHEALTHY:
+                self._supervisor.feed(handle, Condemned(number, Reason.UNHEALTHY, result.detail))
+            case Verdict.NONE:
+                pass
+
+    def weighed(self, key: Hashable, verdict: LimitVerdict, memory: int, cpu_percent: float) -> None:
+        """Take a sample and what it means."""
+        handle = _handle(key)
+        handle.memory_peak = max(handle.memory_peak, memory)
+        limits, number = handle.spec.limits, handle.machine.incarnation
+        if verdict is LimitVerdict.MEMORY and limits.memory is not None:
+            detail = f"it uses {format_bytes(memory)}, its limit is {format_bytes(limits.memory)}"
+            self._supervisor.feed(handle, Condemned(number, Reason.MEMORY, detail))
+        elif verdict is LimitVerdict.CPU and limits.cpu_percent is not None:
+            window = format_seconds(limits.cpu_window)
+            detail = f"it used {cpu_percent:.0f}% CPU for {window}, its limit is {limits.cpu_percent:.0f}%"
+            self._supervisor.feed(handle, Condemned(number, Reason.CPU, detail))
+
+    def usage(self, handle: InstanceHandle) -> tuple[float, int]:
+        """Return CPU percent and memory in bytes of an incarnation's tree, for the status table."""
+        machine = handle.machine
+        if machine.pid is None or machine.started_at is None:
+            return 0.0, 0
+        usage = self._sampler.usage((handle, machine.incarnation), machine.pid, machine.started_at)
+        return usage.cpu_percent, usage.memory
+
+    # -- a process ----------------------------------------------------------------------------------------------
+
+    def settle(self, process: ProcessHandle) -> None:
+        """Watch files and follow the clock for a process exactly while it is wanted."""
+        self._settle_watch(process)
+        schedule = process.spec.schedule if process.wanted else None
+        by_clock = process.spec.type is ProcessType.SCHEDULED
+        job = schedule.cron if schedule is not None and by_clock else None
+        self._settle_cron(process, "job", job, catch_up=schedule is not None and schedule.catch_up)
+        self._settle_cron(process, "restart", schedule.restart_cron if schedule is not None else None, catch_up=False)
+
+    def _settle_watch(self, process: ProcessHandle) -> None:
+        self._watcher.forget(process)
+        if process.wanted and process.spec.watch is not None:
+            self._watcher.watch(process, process.spec.watch, process.spec.working_dir)
+
+    def _settle_cron(self, process: ProcessHandle, kind: str, cron: str | None, *, catch_up: bool) -> None:
+        key = (process, kind)
+        if cron is None:
+            if key in self._by_clock:
+                self._by_clock.discard(key)
+                self._scheduler.forget(key)
+            return
+        assert process.spec.schedule is not None
+        self._by_clock.add(key)
+        self._scheduler.set(
+            key,
+            cron,
+            process.spec.schedule.timezone,
+            lambda: self._due(process, kind),
+            last_run=process.last_run if kind == "job" else None,
+            catch_up=catch_up,
+        )
+
+    def next_run(self, process: ProcessHandle) -> float | None:
+        """Return the unix time of the next scheduled run or restart, or None."""
+        times = [self._scheduler.next_run((process, kind)) for kind in ("job", "restart")]
+        return min((time for time in times if time is not None), default=None)
+
+    def _due(self, process: ProcessHandle, kind: str) -> None:
+        supervisor = self._supervisor
+        if kind == "restart":
+            supervisor.tell("cron-restart", "restarting by the clock, one instance after the other", process)
+            self._roll(process)
+            return
+        process.last_run = supervisor.system.wall()
+        supervisor.save(process.stack)
+        for handle in process.instances.values():
+            if handle.down:
+                supervisor.announce(handle, "due")
+                supervisor.feed(handle, Start())
+            else:
+                supervisor.announce(handle, "skipped", "the run before it is not over")
+
+    def changed(self, handle: InstanceHandle) -> None:
+        """An instance has changed its state: a job that failed is an alert where the oxfile wants one."""
+        machine, schedule = handle.machine, handle.spec.schedule
+        if schedule is None or schedule.on_failure != "alert" or not handle.process.scheduled:
+            return
+        if machine.state is State.CRASHED or (machine.state is State.EXITED and not machine.completed):
+            self._supervisor.announce(handle, "alert", f"the scheduled run failed: {machine.detail}")
+
+    def _roll(self, process: ProcessHandle) -> None:
+        batches = [
+            [Target(handle=handle, goal=Goal.UP, event=Restart(), after=handle.machine.incarnation)]
+            for _, handle in sorted(process.instances.items())
+        ]
+        Operation(self._supervisor, batches, progress=None, done=_told, abort_on_failure=True)
+
+    def changed_files(self, key: Hashable, paths: list[str]) -> None:
+        """Files of a watched process have changed: restart it."""
+        assert not isinstance(key, str)
+        process: ProcessHandle = key  # type: ignore[assignment]
+        shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        self._supervisor.tell("watch", f"{shown} changed; restarting", process)
+        process.generation += 1
+        for handle in tuple(process.instances.values()):
+            self._supervisor.feed(handle, Restart())
+
+    def end_all(self) -> None:
+        """The supervisor ends: nothing is started by clock or file any more."""
+        for stack in self._supervisor.stacks.values():
+            for process in stack.processes.values():
+                self._watcher.forget(process)
+                for kind in ("job", "restart"):
+                    self._settle_cron(process, kind, None, catch_up=False)
+
+    def close(self) -> None:
+        """Give back what the parts hold."""
+        self._prober.close()
+        self._watcher.close()
+
+
+def _handle(key: Hashable) -> InstanceHandle:
+    """The keys of prober and sampler are the handles themselves."""
+    return key  # type: ignore[return-value]
+
+
+def _told(_outcome: Outcome) -> None:
+    """Nobody waits; what failed is in the events."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.sinks import Sinks
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
+    from oxherd.system.spawn import Launch
 
 __all__ = ["Executor"]
 

@@ -109,8 +109,11 @@ class Helper:
             self._system.signal(launch.pid, launch.pidfd, 9)
         self._close()
 
-    def _readable(self) -> bool:
-        """Take what is there; False at the end or when there is nothing."""
+    def _readable(self) -> None:
+        self._take()
+
+    def _take(self) -> bool:
+        """Take a piece of the output; False at the end or when there is nothing."""
         if self._read_fd < 0:
             return False
         try:
@@ -133,7 +136,7 @@ class Helper:
                 end = HelperEnd(success=False, text=f"could not start: {outcome.error.message}")
         # Bounded: what it started and left behind may go on writing for ever.
         for _ in range(64):
-            if not self._readable():
+            if not self._take():
                 break
         if self._read_fd >= 0:
             # Somebody still holds the other end.

@@ -144,7 +144,9 @@ class Journal:
     def _compact(self) -> None:
         temporary = f"{self._path}.new"
         with open(temporary, "wb") as file:
-            file.writelines(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in self._latest.values())
+            file.writelines(
+                json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in self._latest.values()
+            )
         os.replace(temporary, self._path)
         self.close()
         self._grown = 0

@@ -57,5 +57,7 @@ def parse_options(arguments: list[str]) -> Options:
             case "--name" if rest:
                 names.append(rest.pop(0))
             case _:
-                raise UsageError(f"oxherd.daemon: cannot read {argument!r}", hint="start it with `oxherd daemon run`", code="OX230")
+                raise UsageError(
+                    f"oxherd.daemon: cannot read {argument!r}", hint="start it with `oxherd daemon run`", code="OX230"
+                )
     return Options(names=tuple(names), **found)  # type: ignore[arg-type]

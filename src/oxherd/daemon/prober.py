@@ -7,8 +7,6 @@ descriptor until its timeout and delays nothing else.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oxherd.core.endpoint import parse_address, parse_endpoint
 from oxherd.core.health import HealthPolicy, Verdict, begin, judge, next_probe_in
 from oxherd.daemon.environment import substitute
@@ -38,6 +36,9 @@ _COMMAND_SHARE = 3.0
 
 # Seconds between the probes of all starting programs together: 200 that start at once are not probed 2000 times a second.
 _STARTING_SPACING = 0.005
+
+# More failures in a row than there will ever be.
+_NEVER = 1 << 60
 
 
 class _Watched:
@@ -215,8 +216,8 @@ class Prober:
             took = now - watched.begun
             cost = took * _COMMAND_SHARE if watched.health.command is not None else 0.0
             self._arm(watched, min(watched.policy.interval, max(gap, cost, self._starting * _STARTING_SPACING)))
-        elif watched.health.readiness is not None and watched.policy.unhealthy_threshold == _NEVER:
-            return
+        elif _gate_only(watched.health):
+            watched.timer = None
         elif became_ready:
             # Programs that became ready together would otherwise be probed together for ever.
             self._arm(watched, gap * (0.5 + 0.5 * self._chance()))
@@ -224,18 +225,16 @@ class Prober:
             self._arm(watched, watched.begun + gap - now)
 
 
-# More failures than there will ever be.
-_NEVER = 1 << 60
+def _gate_only(health: HealthSpec) -> bool:
+    """Whether a readiness URL is all there is: it is asked until it passes and says nothing about liveness."""
+    return health.endpoint is None and health.tcp is None and health.command is None
 
 
 def _policy(health: HealthSpec) -> HealthPolicy:
-    policy = HealthPolicy(
+    return HealthPolicy(
         interval=health.interval,
         timeout=health.timeout,
         grace=health.grace,
         healthy_threshold=health.healthy_threshold,
-        unhealthy_threshold=health.unhealthy_threshold,
+        unhealthy_threshold=_NEVER if _gate_only(health) else health.unhealthy_threshold,
     )
-    if health.endpoint is None and health.tcp is None and health.command is None:
-        return replace(policy, unhealthy_threshold=_NEVER)
-    return policy

@@ -309,7 +309,7 @@ class StackKeeper:
 
     def restart(self, stack: StackHandle, units: list[Unit]) -> Batches:
         """Begin a new incarnation of every unit at once."""
-        batch = []
+        batch: list[Target] = []
         for unit in units:
             unit.process.wanted = True
             if unit.slot is None:

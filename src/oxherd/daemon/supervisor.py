@@ -55,12 +55,14 @@ class Supervisor:
         self._queue: collections.deque[tuple[InstanceHandle, Event]] = collections.deque()
         self._draining = False
         self._observers: list[Callable[[InstanceHandle], None]] = []
+        self.save: Callable[[StackHandle], None]
         self.executor: Executor
         self.gate: Gate
         self.duties: Duties
 
-    def assemble(self, *, executor: Executor, gate: Gate, duties: Duties) -> None:
-        """Complete the supervisor with the parts that call back into it."""
+    def assemble(self, *, executor: Executor, gate: Gate, duties: Duties, save: Callable[[StackHandle], None]) -> None:
+        """Complete the supervisor with the parts that call back into it; ``save`` writes a stack's record."""
+        self.save = save
         self.executor = executor
         self.gate = gate
         self.duties = duties
@@ -112,6 +114,7 @@ class Supervisor:
             observer(handle)
         if after.state is not before.state:
             self.gate.changed(handle)
+            self.duties.changed(handle)
 
     def _execute(self, handle: InstanceHandle, command: c.Command) -> None:
         match command:
@@ -216,8 +219,6 @@ class Supervisor:
 
 
 def _worth_keeping(before: Instance, after: Instance) -> bool:
-    return (
-        before.pid != after.pid
-        or (before.state is not after.state
-        and after.state in {State.STOPPED, State.CRASHED, State.EXITED, State.RUNNING})
+    return before.pid != after.pid or (
+        before.state is not after.state and after.state in {State.STOPPED, State.CRASHED, State.EXITED, State.RUNNING}
     )

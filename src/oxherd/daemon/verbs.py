@@ -176,8 +176,8 @@ class Verbs:
         stack = self._stack(args)
         for unit in self._keeper.units(stack, _names(args)):
             for handle in unit.handles():
-                for card in self._cards.load(handle):
-                    cards.append({"stack": stack.name, "name": handle.process.name, "instance": handle.slot, **card})
+                told = {"stack": stack.name, "name": handle.process.name, "instance": handle.slot, "label": handle.name}
+                cards.extend({**told, **card} for card in self._cards.load(handle))
         rows_now = [
             row(self._supervisor, handle)
             for unit in self._keeper.units(stack, _names(args))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 
@@ -18,3 +19,105 @@ if TYPE_CHECKING:
     from oxherd.system.loop import Loop
 
 __all__ = ["Machine"]
+
+
+class Machine:
+    """Linux, and as much of it as other systems have. See the protocol for what each call does."""
+
+    def __init__(self) -> None:
+        """Seed the jitter from the operating system."""
+        self._random = random.Random()  # noqa: S311 - jitter, not secrets
+
+    def wall(self) -> float:
+        """Return unix time."""
+        return time.time()
+
+    def chance(self) -> float:
+        """Return a random number in [0, 1)."""
+        return self._random.random()
+
+    def launch(self, request: spawn.LaunchRequest) -> spawn.Launch:
+        """Start a program."""
+        return spawn.launch(request)
+
+    def exit_of(self, pid: int, pidfd: int) -> ExitStatus | None:
+        """Return how a child ended, and reap it."""
+        return reaper.exit_of(pid, pidfd)
+
+    def next_dead(self) -> int | None:
+        """Return the pid of some dead child without reaping it; waitid(2), WNOWAIT."""
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return None
+        return None if found is None else found.si_pid
+
+    def signal(self, pid: int, pidfd: int, signum: int) -> bool:
+        """Send a signal to one process."""
+        return tree.send(pid, pidfd, signum)
+
+    def tree(self, pid: int) -> list[int]:
+        """Return the living descendants of a process."""
+        return tree.descendants(pid)
+
+    def leftovers(self, mark: str, main_pid: int, known: Collection[int], pipes: Collection[int]) -> list[int]:
+        """Return what an incarnation left to its subreaper."""
+        own = os.getpid()
+        # The roots of everything it left are our children. Mostly there are none: one read instead of a whole scan.
+        if all(pid in known for pid in tree.children(own)):
+            return []
+        return tree.orphans_of(mark, main_pid, own, known, pipes)
+
+    def kill_all(self, pids: Iterable[int], signum: int) -> None:
+        """Send a signal to many processes."""
+        tree.kill_all(pids, signum)
+
+    def start_ticks(self, pid: int) -> int:
+        """Return the kernel's start time of a process."""
+        return identity.start_ticks(pid) or 0
+
+    def sample(self, pid: int) -> resources.TreeSample:
+        """Return memory and CPU of a tree."""
+        return resources.sample(pid)
+
+    def pss(self, pid: int) -> int:
+        """Return the proportional memory of a tree."""
+        return resources.pss_bytes(pid)
+
+    def catches(self, pid: int, signum: int) -> bool:
+        """Whether a process has a handler for a signal: bit signum-1 of SigCgt; proc(5)."""
+        status = identity.read_file(f"/proc/{pid}/status") or b""
+        for line in status.split(b"\n"):
+            if line.startswith(b"SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
+        return False
+
+    def open_sink(
+        self,
+        *,
+        loop: Loop,
+        path: str,
+        index_path: str,
+        process: str,
+        spec: LogSpec,
+        stream: str,
+        start_helper: Callable[[list[str]], None],
+        on_trouble: Callable[[str], None],
+        on_recovered: Callable[[str], None],
+        echo: Echo | None,
+        owner: tuple[int, int] | None,
+    ) -> LogSink:
+        """Open a log file."""
+        return LogSink(
+            loop=loop,
+            path=path,
+            index_path=index_path,
+            process=process,
+            spec=spec,
+            stream=stream,
+            start_helper=start_helper,
+            on_trouble=on_trouble,
+            on_recovered=on_recovered,
+            echo=echo,
+            owner=owner,
+        )

@@ -80,8 +80,8 @@ class System(Protocol):
     def exit_of(self, pid: int, pidfd: int) -> ExitStatus | None:
         """Return how a child ended and reap it, or None while it lives."""
 
-    def reap_orphans(self, known: Collection[int]) -> list[int]:
-        """Reap dead children that are not known and return their pids."""
+    def next_dead(self) -> int | None:
+        """Return the pid of some dead child without reaping it, or None when there is none."""
 
     def signal(self, pid: int, pidfd: int, signum: int) -> bool:
         """Send a signal to one process; False when it is gone."""

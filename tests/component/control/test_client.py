@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 
@@ -129,12 +128,13 @@ def test_another_socket_can_be_named(home, tmp_path):
     other.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to everything")
-def test_a_socket_of_somebody_else_is_a_system_fault(home, peer):
-    os.chmod(peer().listener.getsockname(), 0)
-    with pytest.raises(errors.SystemFault, match="Permission denied") as caught:
-        Client.connect(home)
+def test_a_socket_that_cannot_be_connected_to_is_a_system_fault(home):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(home.socket)
+        with pytest.raises(errors.SystemFault, match=f"cannot connect to {home.socket}: Protocol wrong type") as caught:
+            Client.connect(home)
     assert caught.value.code == "OX611"
+    assert "OXHERD_HOME" in caught.value.hint
 
 
 def test_a_path_that_cannot_be_a_socket_address_is_a_system_fault(home):
@@ -166,7 +166,7 @@ def test_silence_ends_at_the_timeout(home, peer):
     other = peer([], keep_open=True)
     with (
         Client.connect(home) as client,
-        pytest.raises(errors.OperationError, match="status did not end within 0.05 s") as caught,
+        pytest.raises(errors.OperationError, match="status did not end within") as caught,
     ):
         client.request("status", timeout=0.05)
     assert caught.value.code == "OX440"

@@ -367,7 +367,9 @@ def test_a_directory_that_is_not_there_is_a_system_fault(tmp_path):
     loop = Loop(lambda error: None)
     mask = os.umask(0o022)
     os.umask(mask)
-    with pytest.raises(SystemFault, match=r"cannot listen on .*/gone/control\.sock: No such file or directory") as caught:
+    with pytest.raises(
+        SystemFault, match=r"cannot listen on .*/gone/control\.sock: No such file or directory"
+    ) as caught:
         ControlServer(loop, str(tmp_path / "gone" / "control.sock"), print, version="1", owner_uid=0)
     assert caught.value.code == "OX613"
     assert os.umask(mask) == mask, "the umask is as it was"

@@ -48,7 +48,7 @@ def start(
     cwd: str | None,
     output: Output,
 ) -> int:
-    r"""Start processes and wait until all are ready.
+    """Start processes and wait until all are ready.
 
     The supervisor is started in the background if it does not run yet. The environment of this shell reaches the
     processes of a stack at its first start and is kept.
@@ -57,7 +57,7 @@ def start(
     oxherd start                 the whole stack of ./oxfile.toml
     oxherd start web worker      these two, with what they depend on
     oxherd start --name api -- uvicorn main:app --port 8000
-    """
+    """  # noqa: D301 - click wants the character itself
     from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
 
     home = find_home(os.environ)
@@ -75,7 +75,7 @@ def start(
 
 def _append(name: str, command: Sequence[str], cwd: str | None, *, dry_run: bool, output: Output) -> str:
     """Write the process into the user's own oxfile and return its path."""
-    from oxherd.cli.where import user_oxfile  # noqa: PLC0415 - not for --help
+    from oxherd.config.discovery import user_oxfile  # noqa: PLC0415 - not for --help
     from oxherd.config.usertable import append_process  # noqa: PLC0415 - not for --help
 
     if not command:
@@ -84,7 +84,7 @@ def _append(name: str, command: Sequence[str], cwd: str | None, *, dry_run: bool
     if dry_run:
         output.say(f"Would add {name} to {path} and start it")
         return path
-    append_process(path, name=name, argv=tuple(command), working_dir=os.path.abspath(cwd or os.getcwd()))
+    append_process(path, name, command, os.path.abspath(cwd or os.getcwd()))
     output.say(f"{name}: added to {path}")
     return path
 

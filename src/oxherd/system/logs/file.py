@@ -86,10 +86,8 @@ class LogFile:
         # A process that runs as somebody else owns its log directory, and could put a link to any file there for a
         # supervisor that is root to write to.
         flags = _FLAGS | (os.O_NOFOLLOW if self._owner is not None else 0)
-        try:
-            return os.open(self.path, flags)
-        except FileNotFoundError:
-            pass
+        if os.path.lexists(self.path):
+            return os.open(self.path, flags | os.O_CREAT, 0o640)
         directory = os.path.dirname(self.path)
         if directory:
             _make_directories(directory, self._owner)

@@ -126,7 +126,9 @@ class LogStream:
         if segment is None:
             return
         if segment.compressed:
-            yield from segment.blocks(self._offset, None)
+            for block in segment.blocks(self._offset, None):
+                self._offset += len(block.data)
+                yield block
             return
         size = segment.size()
         if size == self._offset:

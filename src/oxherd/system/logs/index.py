@@ -20,6 +20,7 @@ __all__ = ["STREAMS", "IndexHeader", "IndexReader", "IndexRecord", "IndexWriter"
 
 STREAMS = ("output", "stdout", "stderr")
 
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _MAGIC = b"OXHDIDX1"
 _HEADER = Struct("<8sIIQQ")  # magic, serial, unused, device, inode
 _RECORD = Struct("<QQIHBB")  # wall-clock nanoseconds, offset, length, slot, stream, own
@@ -65,15 +66,29 @@ class IndexWriter:
     def open(self, header: IndexHeader, size: int) -> None:
         """Continue the index if it is that of this file, which has ``size`` bytes now, else begin it anew."""
         self.close()
+        if not os.path.lexists(self._path):
+            self._create(header)
+            return
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            if _unpack_header(os.pread(self._fd, _HEADER.size, 0)) == header:
+            self._fd = os.open(self._path, _FLAGS)
+            # A file that is too short for its index is another one, with the inode of the old.
+            if _unpack_header(os.pread(self._fd, _HEADER.size, 0)) == header and self._end() <= size:
                 self._trim()
-                if self._end() <= size:
-                    return
-                # A file that is too short for its index is another one, with the inode of the old.
-            os.ftruncate(self._fd, 0)
-            os.write(self._fd, _HEADER.pack(_MAGIC, header.serial, 0, header.device, header.inode))
+                return
+            # Not truncated: somebody may be reading the old log with it, though both have lost their names.
+            os.unlink(self._path)
+        except OSError:
+            self.close()
+            return
+        self._create(header)
+
+    def _create(self, header: IndexHeader) -> None:
+        self.close()
+        try:
+            self._fd = os.open(self._path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+            if os.write(self._fd, _HEADER.pack(_MAGIC, header.serial, 0, header.device, header.inode)) != _HEADER.size:
+                # What has no whole header is no index; the next opening begins it anew.
+                self.close()
         except OSError:
             self.close()
 
@@ -104,10 +119,11 @@ class IndexWriter:
             self._fd = -1
 
     def _end(self) -> int:
-        size = os.fstat(self._fd).st_size
-        if size < _HEADER.size + _RECORD.size:
+        count = (os.fstat(self._fd).st_size - _HEADER.size) // _RECORD.size
+        if count <= 0:
             return 0
-        _, offset, length, *_ = _RECORD.unpack(os.pread(self._fd, _RECORD.size, size - _RECORD.size))
+        place = _HEADER.size + (count - 1) * _RECORD.size
+        _, offset, length, *_ = _RECORD.unpack(os.pread(self._fd, _RECORD.size, place))
         return int(offset + length)
 
     def _trim(self) -> None:
@@ -154,9 +170,9 @@ class IndexReader:
         """Return the number of the first record that ends after ``offset``."""
         return self._bisect(lambda record: record.offset + record.length > offset)
 
-    def first_since(self, nanoseconds: int) -> int:
-        """Return the number of the first record written at ``nanoseconds`` or later."""
-        return self._bisect(lambda record: record.time >= nanoseconds)
+    def first_since(self, since: float) -> int:
+        """Return the number of the first record written at ``since`` (unix time) or later."""
+        return self._bisect(lambda record: record.time / 1e9 >= since)
 
     def close(self) -> None:
         """Close the file; idempotent."""

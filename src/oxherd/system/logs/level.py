@@ -45,7 +45,7 @@ _KEYS = ("level", "levelname", "severity", "log_level", "loglevel", "lvl", "log.
 # Python, uvicorn, gunicorn, celery, loguru, PostgreSQL shout the word; nginx, structlog and Go put it in brackets;
 # logfmt names it. A lower-case "error" elsewhere is prose.
 _WORD = re.compile(
-    r"(?<![\w./-])(?P<loud>TRACE|DEBUG|INFO|NOTICE|SUCCESS|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|ALERT|EMERG(?:ENCY)?|PANIC)(?![\w./])"
+    r"(?<![\w./-])(?P<loud>TRACE|DEBUG|INFO|NOTICE|SUCCESS|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|ALERT|EMERG(?:ENCY)?|PANIC)(?![\w.])"
     r"|\[\s*(?P<bracket>trace|debug|info|notice|warn(?:ing)?|err(?:or)?|exception|crit(?:ical)?|fatal|alert|emerg|panic)\s*\]"
     r"|\b(?:level|lvl|severity)=[\"']?(?P<named>[A-Za-z]+)"
 )
@@ -116,13 +116,14 @@ class LevelTracker:
     One tracker for each instance and stream. A line that belongs to none and says nothing is `Level.INFO`.
     """
 
-    __slots__ = ("_in_group", "_in_traceback", "_last")
+    __slots__ = ("_after_traceback", "_in_group", "_in_traceback", "_last")
 
     def __init__(self) -> None:
         """Nothing has been read yet."""
         self._last: Level | None = None
         self._in_traceback = False
         self._in_group = False
+        self._after_traceback = False
 
     def classify(self, text: str) -> Level | None:
         """Return the level of the next line; None if it continues a line that has not been seen."""
@@ -133,14 +134,16 @@ class LevelTracker:
             # A traceback nobody has logged is an error in itself.
             self._last = max(self._last or Level.ERROR, Level.ERROR)
             return self._last
-        if self._in_traceback and (not bare or bare in _BETWEEN):
+        if (self._in_traceback or self._after_traceback) and (not bare or bare in _BETWEEN):
             return self._last
+        self._after_traceback = False
         if text[:1] in {" ", "\t"}:
             return self._last if self._in_traceback or find_level(text) is None else self._settle(text)
         if self._in_traceback:
             # The first line that is not indented ends the block, and is the exception itself. That of a group is not.
             part, self._in_traceback, self._in_group = not self._in_group, False, False
             if part and find_level(text) is None:
+                self._after_traceback = True
                 return self._last
         return self._settle(text)
 

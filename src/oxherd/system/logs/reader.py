@@ -157,7 +157,7 @@ class _Tail:
             if segment is None:
                 continue
             try:
-                if self._since is None or segment.mtime >= self._since:
+                if not self._too_old(segment):
                     yield from self._lines(segment.blocks(self._begin(segment), None))
             finally:
                 segment.close()
@@ -178,7 +178,7 @@ class _Tail:
             if segment is None:
                 continue
             try:
-                if self._since is not None and segment.mtime < self._since:
+                if self._too_old(segment):
                     break
                 found = [*self._last_of(segment, None, count - len(found)), *found]
             finally:
@@ -203,6 +203,10 @@ class _Tail:
             if len(found) == count or start <= begin:
                 return list(found)
             window *= 4
+
+    def _too_old(self, segment: Segment) -> bool:
+        # The clock of file times is some milliseconds behind the one of the records.
+        return self._since is not None and segment.mtime < self._since - 1
 
     def _begin(self, segment: Segment) -> int:
         return segment.offset_since(self._since) if self._since is not None else 0

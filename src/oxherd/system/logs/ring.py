@@ -94,10 +94,13 @@ class SpillRing:
         """Hold a batch, dropping as many of the oldest lines as it takes."""
         self._batches.append(batch)
         self.size += len(batch.data)
-        while self.size > self._limit:
-            self._shed(self.size - self._limit)
+        self._shed()
 
-    def _shed(self, excess: int) -> None:
+    def _shed(self) -> None:
+        while (excess := self.size - self._limit) > 0:
+            self._drop(excess)
+
+    def _drop(self, excess: int) -> None:
         oldest = self.pop()
         cut = oldest.data.find(b"\n", max(0, excess - 1)) + 1 or len(oldest.data)
         self.dropped += oldest.data.count(b"\n", 0, cut)
@@ -114,3 +117,4 @@ class SpillRing:
         """Put what is left of a batch back to where it was taken from."""
         self._batches.appendleft(Batch(time=batch.time, slot=batch.slot, data=rest, own=batch.own))
         self.size += len(rest)
+        self._shed()

@@ -89,7 +89,7 @@ class Segment:
         """Return where the first record written at ``since`` (unix time) or later begins, else where the index ends."""
         if self._index is None:
             return 0
-        number = self._index.first_since(int(since * 1e9))
+        number = self._index.first_since(since)
         found = self._index.records(number, number + 1)
         return found[0].offset if found else self.covered()
 

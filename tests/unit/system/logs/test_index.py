@@ -78,12 +78,20 @@ def test_places_are_found_by_time_and_by_offset(path: Path) -> None:
     fill(path, 100)
     reader = IndexReader(str(path))
     assert reader.first_since(0) == 0
-    assert reader.first_since(1050) == 50
-    assert reader.first_since(5000) == 100
+    assert reader.first_since(1050 / 1e9) == 50
+    assert reader.first_since(5000 / 1e9) == 100
     assert reader.first_at(0) == 0
     assert reader.first_at(505) == 50
     assert reader.first_at(510) == 51
     assert reader.first_at(1000) == 100
+    reader.close()
+
+
+def test_a_reader_of_the_old_index_keeps_it_when_it_is_begun_anew(path: Path) -> None:
+    fill(path, 5)
+    reader = IndexReader(str(path))
+    fill(path, 1, IndexHeader(serial=5, device=1, inode=98))
+    assert len(reader) == 5
     reader.close()
 
 

@@ -1,0 +1,1 @@
+"""The checks of ``oxherd doctor``, by what they look at."""

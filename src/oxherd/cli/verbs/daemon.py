@@ -1,0 +1,82 @@
+"""``oxherd daemon``: the supervisor itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from oxherd.cli.options import output_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oxherd.cli.output import Output
+
+__all__ = ["daemon"]
+
+_KEYS = ("pid", "version", "uptime_seconds", "memory_bytes", "stacks")
+
+
+@click.group
+def daemon() -> None:
+    """Run, stop and look at the supervisor."""
+
+
+@daemon.command("run")
+def run() -> int:
+    """Run the supervisor in the foreground, for systemd and the like; stacks that are wanted come up.
+
+    `oxherd start` runs it in the background by itself.
+    """
+    from oxherd.cli.bootstrap import daemon_command  # noqa: PLC0415 - not for --help
+
+    sys.stdout.flush()
+    command = daemon_command()
+    os.execv(command[0], command)
+
+
+@daemon.command("stop")
+@output_options
+def stop(*, output: Output) -> int:
+    """Stop every process of every stack, then the supervisor.
+
+    What is wanted is kept: the next `oxherd start` or `oxherd daemon run` brings it up again.
+    """
+    from oxherd.cli.progress import progress_of  # noqa: PLC0415 - not for --help
+    from oxherd.control.client import Client  # noqa: PLC0415 - not for --help
+    from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
+
+    with Client.connect(find_home(os.environ)) as client, progress_of(output) as progress:
+        result = client.request("shutdown", progress.show, stop_processes=True)
+    if output.json:
+        output.document(result)
+    output.say("The supervisor has stopped.")
+    return 0
+
+
+@daemon.command("status")
+@output_options
+def status(*, output: Output) -> int:
+    """Show the supervisor: pid, version, age, memory, stacks."""
+    from oxherd.control.client import Client  # noqa: PLC0415 - not for --help
+    from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
+    from oxherd.units import format_age, format_bytes  # noqa: PLC0415 - not for --help
+
+    home = find_home(os.environ)
+    with Client.connect(home) as client:
+        facts = client.request("ping", timeout=10)
+    if output.json:
+        output.document({key: facts.get(key) for key in _KEYS})
+        return 0
+    uptime, memory = facts.get("uptime_seconds"), facts.get("memory_bytes")
+    output.say(f"pid      {facts.get('pid')}")
+    output.say(f"version  {facts.get('version')}")
+    output.say(f"uptime   {format_age(uptime) if isinstance(uptime, (int, float)) else '-'}")
+    output.say(f"memory   {format_bytes(memory) if isinstance(memory, (int, float)) else '-'}")
+    output.say(f"stacks   {facts.get('stacks')}")
+    output.say(f"state    {home.state}")
+    output.say(f"log      {home.log}")
+    if facts.get("events_error"):
+        output.warn(f"warning: events are kept in memory only: {facts['events_error']}")
+    return 0

@@ -1,0 +1,108 @@
+"""``oxherd explain``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import textwrap
+
+import click
+
+from oxherd.cli.options import config_option, names_argument, output_options, profile_option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oxherd.cli.output import Output
+    from oxherd.programs.explanation import Explained, Explanation
+
+__all__ = ["explain"]
+
+_WIDTH = 100
+
+
+@click.command
+@names_argument()
+@config_option
+@profile_option
+@output_options
+def explain(*, names: tuple[str, ...], config: str | None, profile: str | None, output: Output) -> int:
+    """Show what Oxherd makes of an oxfile: every setting, where it comes from, what is run in the end.
+
+    Secrets are not shown. Nothing has to run for it.
+    """
+    from oxherd.cli.compiling import kept_of  # noqa: PLC0415 - not for --help
+    from oxherd.cli.targets import find_paths, no_oxfile, share_names  # noqa: PLC0415 - not for --help
+    from oxherd.cli.where import shown  # noqa: PLC0415 - not for --help
+    from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
+    from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - not for --help
+    from oxherd.programs.explanation import explanation  # noqa: PLC0415 - not for --help
+
+    paths = find_paths([config] if config else [], os.environ)
+    if not paths:
+        raise no_oxfile()
+    kept = kept_of(find_home(os.environ), paths[0])
+    environ = os.environ if kept.env is None else kept.env
+    chosen = (profile or None) if profile is not None else kept.profile
+    compiled = compile_stack(shown(paths[0]), profile=chosen, environ=environ, strict_files=False)
+    processes = [process.name for process in compiled.oxfile.processes]
+    share_names({paths[0]: processes}, names)
+    wanted = {name.partition(":")[0] for name in names}
+    explained = [explanation(compiled, name, environ) for name in processes if not wanted or name in wanted]
+    general = [key for name, key in compiled.inactive if not name]
+    if output.json:
+        document = {
+            "stack": compiled.oxfile.name,
+            "path": compiled.oxfile.path,
+            "profile": compiled.oxfile.profile,
+            "inactive": general,
+            "processes": [dataclasses.asdict(item) for item in explained],
+        }
+        output.document(document)
+        return 0
+    profile_text = f", profile {compiled.oxfile.profile}" if compiled.oxfile.profile else ""
+    output.say(f"stack {compiled.oxfile.name} ({compiled.oxfile.path}{profile_text})")
+    for line in (*_inactive(general), *(text for item in explained for text in _lines(item))):
+        output.say(line)
+    output.problems(compiled.warnings)
+    return 0
+
+
+def _lines(item: Explanation) -> list[str]:
+    """Return one process as text."""
+    facts = [
+        ("runs", f"{shlex.join(item.argv)}{' (through a shell)' if item.shell else ''}" if item.argv else ""),
+        ("program", f"{item.executable} ({item.executable_reason})" if item.executable else item.executable_reason),
+        ("python", f"{item.interpreter} ({item.interpreter_reason})" if item.interpreter else ""),
+        ("listens", ", ".join(item.binds)),
+        ("to stop", item.drains),
+    ]
+    lines = ["", f"{item.process}: {item.title}"]
+    lines += [f"  {name:<8} {text}" for name, text in facts if text]
+    lines += [f"  note: {note}" for note in item.notes]
+    lines += [f"  {line}" for line in _inactive(item.inactive)]
+    lines += _table("  settings", (setting for setting in item.settings if setting.origin != "default"))
+    lines += _table("  environment", item.env)
+    defaults = ", ".join(f"{one.name} = {one.value}" for one in item.settings if one.origin == "default" and one.value)
+    if defaults:
+        lines.append("  by default")
+        lines += textwrap.wrap(
+            defaults, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False
+        )
+    return lines
+
+
+def _table(title: str, items: Iterable[Explained]) -> list[str]:
+    rows = list(items)
+    if not rows:
+        return []
+    names, values = (max(len(getattr(row, key)) for row in rows) for key in ("name", "value"))
+    values = min(values, 60)
+    return [title, *(f"    {row.name:<{names}}  {row.value:<{values}}  {row.origin}" for row in rows)]
+
+
+def _inactive(keys: Iterable[str]) -> list[str]:
+    names = ", ".join(keys)
+    return [f"not active yet in this version: {names}"] if names else []

@@ -1,0 +1,137 @@
+"""An oxfile compiled: read, and completed with what is known of its programs. This is what every command begins with.
+
+Only ever imported where an oxfile is read; the supervisor gets the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from oxherd.config import problems
+from oxherd.config.oxfile import load
+from oxherd.errors import ConfigError
+from oxherd.programs.applied import apply_program
+from oxherd.programs.interpreter import find_program
+from oxherd.programs.program import GENERIC, Program
+from oxherd.programs.recognise import recognise
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oxherd.config.model import Oxfile, ProcessSpec
+    from oxherd.config.oxfile import Loaded
+    from oxherd.config.problems import Place
+    from oxherd.errors import Problem
+
+__all__ = ["Compiled", "compile_stack"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """An oxfile ready to be sent to the supervisor.
+
+    Attributes:
+        oxfile: The model, with programs recognised.
+        warnings: Of the file and of its programs.
+        inactive: Process and key of what is not active yet; see `oxherd.config.oxfile.Loaded`.
+        notes: For each process what its program changed or means, for people.
+        origins: For each process and canonical setting where its value comes from.
+        programs: For each process the program that was recognised.
+    """
+
+    oxfile: Oxfile
+    warnings: tuple[Problem, ...]
+    inactive: tuple[tuple[str, str], ...]
+    notes: Mapping[str, tuple[str, ...]]
+    origins: Mapping[str, Mapping[str, str]]
+    programs: Mapping[str, Program]
+
+
+def compile_stack(
+    path: str, *, profile: str | None = None, environ: Mapping[str, str], strict_files: bool = False
+) -> Compiled:
+    """Read an oxfile and complete it with what is known of its programs.
+
+    Args:
+        path: The file, as the user named it.
+        profile: The profile to apply, if any.
+        environ: The caller's environment.
+        strict_files: Whether a missing env_file is an error.
+
+    Raises:
+        ConfigError: The file is wrong; holds every problem.
+    """
+    loaded = load(path, profile=profile, environ=environ, strict_files=strict_files)
+    found = list(loaded.warnings)
+    errors: list[Problem] = []
+    specs: list[ProcessSpec] = []
+    notes: dict[str, tuple[str, ...]] = {}
+    origins: dict[str, dict[str, str]] = {name: dict(settings) for name, settings in loaded.origins.items()}
+    programs: dict[str, Program] = {}
+    for spec in loaded.oxfile.processes:
+        program = recognise(spec.command) if spec.command is not None else GENERIC
+        changed, said = apply_program(spec, spec.set_keys)
+        changed, located = _located(changed, environ)
+        _program_origins(spec, changed, program, origins[spec.name])
+        found += _advice(changed, program, loaded)
+        errors += _singleton(changed, program, loaded)
+        specs.append(changed)
+        notes[spec.name] = (*said, *located)
+        programs[spec.name] = program
+    if errors:
+        raise ConfigError(tuple(sorted((*errors, *found), key=_order)))
+    return Compiled(
+        oxfile=dataclasses.replace(loaded.oxfile, processes=tuple(specs)),
+        warnings=tuple(sorted(found, key=_order)),
+        inactive=loaded.inactive,
+        notes=notes,
+        origins=origins,
+        programs=programs,
+    )
+
+
+def _order(problem: Problem) -> tuple[str, int, str]:
+    return (problem.file, problem.line, problem.code)
+
+
+def _place(loaded: Loaded, name: str, *keys: str) -> Place:
+    places = loaded.places[name]
+    return next((places[key] for key in keys if key in places), places[""])
+
+
+def _advice(spec: ProcessSpec, program: Program, loaded: Loaded) -> list[Problem]:
+    place = _place(loaded, spec.name, "command")
+    advice = [problems.program_advice(place, item.message, hint=item.hint) for item in program.advice]
+    if program.behind_shell:
+        advice.append(problems.behind_shell(place, program.title))
+    return advice
+
+
+def _singleton(spec: ProcessSpec, program: Program, loaded: Loaded) -> list[Problem]:
+    if not (spec.singleton and program.singleton and spec.instances > 1):
+        return []
+    place = _place(loaded, spec.name, "instances", "command")
+    return [problems.singleton_instances(place, program.title, spec.instances)]
+
+
+def _located(spec: ProcessSpec, environ: Mapping[str, str]) -> tuple[ProcessSpec, tuple[str, ...]]:
+    """Return the spec with a bare program name made exact where PATH would not find the one that is meant."""
+    command = spec.command
+    if command is None or command.shell or "/" in command.argv[0]:
+        return spec, ()
+    program = find_program(spec, environ)
+    if program is None or program.reason == "found on PATH":
+        return spec, ()
+    exact = dataclasses.replace(command, argv=(program.path, *command.argv[1:]))
+    return dataclasses.replace(spec, command=exact), (f"{command.argv[0]} is {program.path}: {program.reason}",)
+
+
+def _program_origins(before: ProcessSpec, after: ProcessSpec, program: Program, origins: dict[str, str]) -> None:
+    if before.stop.timeout != after.stop.timeout:
+        origins["stop_timeout"] = f"default for {program.title}"
+    if before.stop.signal != after.stop.signal:
+        origins["stop_signal"] = f"default for {program.title}"
+    if before.singleton != after.singleton:
+        origins["singleton"] = f"default for {program.title}"

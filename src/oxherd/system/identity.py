@@ -1,0 +1,166 @@
+"""What tells one process from another: its pid together with the moment it was started.
+
+A pid alone names a process only until it is reaped; then the kernel gives the number to another one. Everything here
+reads ``/proc`` (proc(5)) and answers with None, 0 or "" where there is none, or where the process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "MARK_VARIABLE",
+    "Identity",
+    "ProcStat",
+    "boot_id",
+    "catches",
+    "identity_of",
+    "mark_of",
+    "pids",
+    "read_file",
+    "read_stat",
+    "start_ticks",
+]
+
+MARK_VARIABLE = "OXHERD_MARK"
+_MARK = MARK_VARIABLE.encode() + b"="
+_CHUNK = 65536
+_LINE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One process, whatever becomes of its number.
+
+    Attributes:
+        pid: The number.
+        start_ticks: When it was started, in clock ticks since boot; field 22 of ``/proc/PID/stat``.
+    """
+
+    pid: int
+    start_ticks: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the pid still is this process, dead but unreaped included."""
+        return start_ticks(self.pid) == self.start_ticks
+
+
+class ProcStat:
+    """The fields of ``/proc/PID/stat`` that Oxherd reads. Times in clock ticks, memory in pages.
+
+    Attributes:
+        pid, ppid, pgrp, session: Who it is and where it belongs.
+        cpu_ticks: CPU time of itself and of the children it has waited for.
+        start_ticks: When it was started.
+        rss_pages: Resident memory.
+        living: False for a process that has ended and waits to be reaped.
+    """
+
+    __slots__ = ("cpu_ticks", "living", "pgrp", "pid", "ppid", "rss_pages", "session", "start_ticks")
+
+    def __init__(self, pid: int, line: bytes) -> None:
+        """Parse one line; the name in it may hold spaces and brackets, so fields count from its last bracket."""
+        fields = line[line.rindex(b")") + 2 :].split(b" ", 22)
+        self.pid = pid
+        self.ppid = int(fields[1])
+        self.pgrp = int(fields[2])
+        self.session = int(fields[3])
+        self.cpu_ticks = int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
+        self.start_ticks = int(fields[19])
+        self.rss_pages = int(fields[21])
+        # A zombie whose other threads go on is a living process: only its first thread has ended.
+        self.living = fields[0] not in (b"Z", b"X") or int(fields[17]) > 1
+
+    @property
+    def identity(self) -> Identity:
+        """The process, safe from the reuse of its pid."""
+        return Identity(self.pid, self.start_ticks)
+
+
+def read_file(path: str) -> bytes | None:
+    """Return the whole of a file of ``/proc`` or ``/sys``, or None if it is not there or not ours to read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    chunks = []
+    try:
+        # To the end: files made of lines (net/tcp, cgroup) come a page at a time however much is asked for.
+        while chunk := os.read(fd, _CHUNK):
+            chunks.append(chunk)
+    except OSError:  # the process went while it was being read
+        return None
+    finally:
+        os.close(fd)
+    return b"".join(chunks)
+
+
+def pids() -> Iterator[int]:
+    """Return the pid of every process that can be seen."""
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return iter(())
+    return (int(name) for name in names if name[0].isdigit() and name.isdigit())
+
+
+def read_stat(pid: int) -> ProcStat | None:
+    """Return what the kernel says of a process, or None if it is gone."""
+    # One read gets it whole, and there may be thousands of processes to read.
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return ProcStat(pid, os.read(fd, _LINE))
+    except (OSError, ValueError, IndexError):  # the process went while it was being read
+        return None
+    finally:
+        os.close(fd)
+
+
+def start_ticks(pid: int) -> int:
+    """Return when a process was started, in clock ticks since boot, or 0 if it is gone."""
+    stat = read_stat(pid)
+    return stat.start_ticks if stat is not None else 0
+
+
+def identity_of(pid: int) -> Identity | None:
+    """Return the process that has this pid now, or None if there is none."""
+    stat = read_stat(pid)
+    return stat.identity if stat is not None else None
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the machine from every other, "" where the kernel does not say.
+
+    Start ticks count from boot: a recorded `Identity` means nothing after a reboot.
+    """
+    data = read_file("/proc/sys/kernel/random/boot_id")
+    return data.decode().strip() if data else ""
+
+
+def mark_of(pid: int) -> str | None:
+    """Return the OXHERD_MARK a process was started with, None if it has none or keeps its environment to itself."""
+    environ = read_file(f"/proc/{pid}/environ")
+    if not environ:
+        return None
+    at = 0 if environ.startswith(_MARK) else environ.find(b"\0" + _MARK) + 1
+    if at == 0 and not environ.startswith(_MARK):
+        return None
+    return environ[at + len(_MARK) :].split(b"\0", 1)[0].decode(errors="replace")
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Return whether a process has a handler for a signal; the ``SigCgt`` line of ``/proc/PID/status``."""
+    status = read_file(f"/proc/{pid}/status") or b""
+    for line in status.splitlines():
+        if line.startswith(b"SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
+    return False

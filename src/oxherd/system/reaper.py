@@ -1,0 +1,122 @@
+"""Takes the exit status of children, and buries orphans that end as children of the supervisor."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+
+from oxherd.core.exits import ExitStatus
+from oxherd.system.tree import ProcessTable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+__all__ = ["exit_of", "reap_orphans"]
+
+# linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info), its size, the bit of ``mask`` that says that ``exit_code`` (at
+# offset 60, in the format of wait(2)) is filled in. Linux 6.15.
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO_SIZE = 64
+_PIDFD_INFO_EXIT = 8
+_EXIT_CODE = struct.Struct("=60xi")
+_MASK = struct.Struct("=Q")
+
+
+def exit_of(pid: int, pidfd: int) -> ExitStatus | None:
+    """Return how a process ended, and reap it if it is a child; None as long as it runs.
+
+    Args:
+        pid: The process.
+        pidfd: Its pidfd, or -1 where there is none.
+
+    Returns:
+        The status. For a process that is not a child (it was adopted) it is what the kernel still tells of it, and
+        an unknown one where that is nothing.
+    """
+    try:
+        if pidfd >= 0:
+            result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        else:
+            result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return _exit_of_stranger(pid, pidfd)
+    return None if result is None else _status(result)
+
+
+def reap_orphans(known: Container[int]) -> list[tuple[int, ExitStatus]]:
+    """Reap every dead child that is not known; the known ones are left to their pidfd.
+
+    Args:
+        known: The pids of children whose end somebody waits for.
+
+    Returns:
+        The orphans with their ends, which interest nobody but tests and the event log.
+    """
+    reaped: list[tuple[int, ExitStatus]] = []
+    while True:
+        try:
+            result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return reaped
+        if result is None:
+            return reaped
+        if result.si_pid in known:
+            # The kernel shows the first dead child alone, and will show it again. What lies behind it is found by
+            # looking at all of them once.
+            return reaped + _reap_behind(known)
+        reaped += _reap(result.si_pid)
+
+
+def _reap_behind(known: Container[int]) -> list[tuple[int, ExitStatus]]:
+    own = os.getpid()
+    dead = [
+        stat.pid
+        for stat in ProcessTable.around([own]).processes.values()
+        if stat.ppid == own and not stat.living and stat.pid not in known
+    ]
+    return [end for pid in dead for end in _reap(pid)]
+
+
+def _reap(pid: int) -> list[tuple[int, ExitStatus]]:
+    try:
+        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return []
+    return [] if result is None else [(pid, _status(result))]
+
+
+def _status(result: os.waitid_result) -> ExitStatus:
+    if result.si_code == os.CLD_EXITED:
+        return ExitStatus(code=result.si_status)
+    return ExitStatus(signal=result.si_status, core_dumped=result.si_code == os.CLD_DUMPED)
+
+
+def _exit_of_stranger(pid: int, pidfd: int) -> ExitStatus | None:
+    """Return the end of a process that somebody else has to reap, or None while it runs."""
+    if pidfd < 0:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return ExitStatus()
+        except PermissionError:
+            return None
+        return None
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    if not poller.poll(0):
+        return None
+    info = bytearray(_PIDFD_INFO_SIZE)
+    _MASK.pack_into(info, 0, _PIDFD_INFO_EXIT)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:  # an older kernel, or no trace is left
+        return ExitStatus()
+    if not _MASK.unpack_from(info)[0] & _PIDFD_INFO_EXIT:
+        return ExitStatus()
+    status = _EXIT_CODE.unpack(info)[0]
+    if os.WIFSIGNALED(status):
+        return ExitStatus(signal=os.WTERMSIG(status), core_dumped=os.WCOREDUMP(status))
+    return ExitStatus(code=os.WEXITSTATUS(status))

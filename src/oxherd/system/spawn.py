@@ -1,0 +1,345 @@
+"""Starts programs.
+
+Two ways, one result. Nearly every start is a vfork and an exec: half a millisecond, whatever the size of the
+supervisor, and errors are known at once. A start that has to change who or where the program is (user, group, limits,
+cgroups) execs `oxherd.system.launcher` first, which does that and execs the program in its own place.
+
+Either way the child is the leader of a session of its own, its standard input is ``/dev/null``, it has no descriptor
+but those it was given, and its signals are as at login. It is never a Python function between fork and exec
+(``preexec_fn``): that copies the supervisor's page tables and may deadlock on a lock another thread held.
+"""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from oxherd.system import launcher
+from oxherd.system.spawn_errors import Stage, phrase_of_warning, spawn_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oxherd.errors import SpawnError
+
+__all__ = ["Launch", "LaunchRequest", "Outcome", "launch"]
+
+# Errors of fork(2) and of the pipe that reports the exec, as opposed to errors of the exec itself.
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+_CHUNK = 65536
+# What Popen's restore_signals sets back; every other ignored signal would stay ignored over the exec.
+_RESTORED = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRequest:
+    """Everything about one start.
+
+    Attributes:
+        argv: The command line; a program without a slash is looked up in the PATH of ``env``.
+        cwd: Working directory; relative programs and relative entries of PATH count from it.
+        env: The whole environment.
+        stdout, stderr: Descriptors that become 1 and 2; they may be the same.
+        pass_fds: Descriptors the program gets under their own numbers.
+        user: Name or number of the user to become, with its supplementary groups.
+        group: Name or number of the group, instead of the user's own.
+        umask: File mode creation mask, or None to keep the supervisor's.
+        nice: Niceness from -20 to 19.
+        nofile: Limit of open files, soft and hard.
+        cgroups: Files (``cgroup.procs``, ``tasks``) to write itself into.
+        no_new_privs: Whether set-user-ID programs lose their effect for good; prctl(2), PR_SET_NO_NEW_PRIVS.
+        oom_score_adj: From -1000 to 1000; proc(5).
+    """
+
+    argv: tuple[str, ...]
+    cwd: str
+    env: Mapping[str, str]
+    stdout: int
+    stderr: int
+    pass_fds: tuple[int, ...] = ()
+    user: str | None = None
+    group: str | None = None
+    umask: int | None = None
+    nice: int | None = None
+    nofile: int | None = None
+    cgroups: tuple[str, ...] = ()
+    no_new_privs: bool = False
+    oom_score_adj: int | None = None
+
+    @property
+    def path(self) -> str:
+        """The PATH programs are looked up in."""
+        return self.env.get("PATH", os.defpath)
+
+    @property
+    def needs_launcher(self) -> bool:
+        """Whether more than an exec is asked for."""
+        wishes = (self.user, self.group, self.nice, self.nofile, self.oom_score_adj)
+        return self.no_new_privs or bool(self.cgroups) or any(wish is not None for wish in wishes)
+
+    def error(self, stage: Stage, number: int, subject: str, text: str = "") -> SpawnError:
+        """Return the error of a stage of this start."""
+        return spawn_error(stage, number, subject, cwd=self.cwd, path=self.path, text=text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the launcher reported.
+
+    Attributes:
+        error: Why the program was not exec'd, or None if it was.
+        warnings: What could not be done and was not worth failing for, one line each.
+    """
+
+    error: SpawnError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Launch:
+    """A child that was started, and perhaps still has to report that its program was exec'd.
+
+    Attributes:
+        pid: Its pid, which is also its session and its process group.
+        pidfd: Its pidfd, owned by whoever asked for the launch, or -1 where there is none.
+        report_fd: Becomes readable when `outcome` has something to say; None where the program runs already, and
+            after `outcome` has said it.
+    """
+
+    __slots__ = ("_report", "_request", "pid", "pidfd", "report_fd")
+
+    def __init__(
+        self, pid: int, pidfd: int, report_fd: int | None = None, request: LaunchRequest | None = None
+    ) -> None:
+        """Made by `launch`."""
+        self.pid = pid
+        self.pidfd = pidfd
+        self.report_fd = report_fd
+        self._request = request
+        self._report = b""
+
+    def outcome(self) -> Outcome | None:
+        """Return how the launch ended, or None as long as that is not known. Does not block.
+
+        The descriptor of the report is closed with the answer. A launcher that was killed before it could say
+        anything has no error: its exit status says it.
+        """
+        if self.report_fd is None or self._request is None:
+            return Outcome()
+        while True:
+            try:
+                chunk = os.read(self.report_fd, _CHUNK)
+            except BlockingIOError:
+                return None
+            if not chunk:
+                break
+            self._report += chunk
+        os.close(self.report_fd)
+        self.report_fd = None
+        return _read_report(self._request, self._report)
+
+    def close(self) -> None:
+        """Give the descriptors back without waiting for the outcome."""
+        for fd in (self.pidfd, self.report_fd):
+            if fd is not None and fd >= 0:
+                os.close(fd)
+        self.pidfd, self.report_fd = -1, None
+
+
+def launch(request: LaunchRequest) -> Launch:
+    """Start a program.
+
+    Returns:
+        The child. The caller closes `Launch.pidfd` and reaps the pid.
+
+    Raises:
+        SpawnError: It could not be started; says the stage, the errno and what to do. Errors that only the launcher
+            meets come with `Launch.outcome` instead.
+    """
+    if not request.argv or not request.argv[0]:
+        raise request.error(Stage.ARGUMENTS, errno.EINVAL, "the program", "there is none")
+    if request.needs_launcher or _signals_unclean():
+        return _launch_through_launcher(request)
+    program, trouble = launcher.find_program(
+        os.fsencode(request.argv[0]), os.fsencode(request.path), os.fsencode(request.cwd)
+    )
+    if trouble:
+        # A missing directory hides programs that are found relative to it: it is the cause, and named first.
+        raise _directory_error(request) or request.error(Stage.LOOKUP, trouble, request.argv[0])
+    argv = (os.fsdecode(program), *request.argv[1:])
+    return _detach(_popen(request, argv, request.env, request.cwd, request.pass_fds), None, None)
+
+
+# -- the two ways -----------------------------------------------------------------------------------------------------
+
+
+def _launch_through_launcher(request: LaunchRequest) -> Launch:
+    fds: list[int] = []
+    try:
+        try:
+            job_fd = _job_file(_job_of(request))
+            fds.append(job_fd)
+            report_read, report_write = os.pipe()
+            fds += (report_read, report_write)
+            os.set_blocking(report_read, False)
+        except OSError as error:
+            raise request.error(Stage.PIPES, error.errno or 0, "") from None
+        except ValueError as error:
+            raise request.error(Stage.ARGUMENTS, errno.EINVAL, request.argv[0], str(error)) from None
+        # -I and -S: nothing of the app's environment, user site or working directory runs before privileges are gone.
+        argv = (sys.executable, "-I", "-S", launcher.__file__, str(job_fd), str(report_write))
+        inherited = (*request.pass_fds, job_fd, report_write)
+        popen = _popen(request, argv, os.environ, "/", inherited, launcher_itself=True)
+        fds.remove(report_read)
+        return _detach(popen, report_read, request)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _popen(
+    request: LaunchRequest,
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    cwd: str,
+    pass_fds: tuple[int, ...],
+    *,
+    launcher_itself: bool = False,
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=request.stdout,
+            stderr=request.stderr,
+            cwd=cwd,
+            env=env,
+            close_fds=True,
+            pass_fds=pass_fds,
+            restore_signals=True,
+            start_new_session=True,
+            umask=-1 if request.umask is None or launcher_itself else request.umask,
+        )
+    except OSError as error:
+        number = error.errno or 0
+        if error.filename is None:
+            stage = Stage.PIPES if number in _NO_DESCRIPTORS else Stage.FORK
+            raise request.error(stage, number, "") from None
+        if launcher_itself:
+            raise request.error(Stage.LAUNCHER, number, sys.executable) from None
+        raise _directory_error(request) or request.error(Stage.EXEC, number, argv[0]) from None
+    except ValueError as error:
+        # A NUL character, or a "=" in the name of a variable: no exec can carry it.
+        raise request.error(Stage.ARGUMENTS, errno.EINVAL, request.argv[0], str(error)) from None
+
+
+def _detach(popen: subprocess.Popen[bytes], report_fd: int | None, request: LaunchRequest | None) -> Launch:
+    # The reaper waits for this pid. A Popen that believes its child to be over neither waits nor warns.
+    popen.returncode = 0
+    # Nobody has reaped the pid yet, so it cannot have become another process.
+    return Launch(popen.pid, _pidfd_of(popen.pid), report_fd, request)
+
+
+def _pidfd_of(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        # No pidfd on this platform or no descriptors left: SIGCHLD tells of this child.
+        return -1
+
+
+# -- the launcher's job and report ------------------------------------------------------------------------------------
+
+
+def _job_of(request: LaunchRequest) -> bytes:
+    strings = (*request.argv, *request.env, *request.env.values(), request.cwd)
+    if any("\0" in text for text in strings):
+        raise ValueError("embedded null byte")
+    if any("=" in name for name in request.env):
+        raise ValueError("illegal environment variable name")
+    return marshal.dumps(
+        {
+            "argv": [os.fsencode(argument) for argument in request.argv],
+            "cwd": os.fsencode(request.cwd),
+            "env": {os.fsencode(name): os.fsencode(value) for name, value in request.env.items()},
+            "user": request.user,
+            "group": request.group,
+            "umask": request.umask,
+            "nice": request.nice,
+            "nofile": request.nofile,
+            "cgroups": [os.fsencode(path) for path in request.cgroups],
+            "no_new_privs": request.no_new_privs,
+            "oom_score_adj": request.oom_score_adj,
+        }
+    )
+
+
+def _job_file(job: bytes) -> int:
+    """Return a descriptor of a nameless file with the job: a pipe would block on a large environment."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("oxherd-job", os.MFD_CLOEXEC)
+    else:
+        name = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"oxherd-job-{os.urandom(8).hex()}")  # noqa: S108 - O_EXCL
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(name)
+    try:
+        view = memoryview(job)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _read_report(request: LaunchRequest, report: bytes) -> Outcome:
+    error: SpawnError | None = None
+    warnings: list[str] = []
+    for kind, name, number, subject in launcher.unpack(report):
+        stage = Stage[name]
+        if kind == "warning":
+            warnings.append(phrase_of_warning(stage, number, subject))
+        elif stage is Stage.LAUNCHER:
+            error = request.error(stage, number, "", subject)
+        else:
+            error = request.error(stage, number, subject)
+    return Outcome(error=error, warnings=tuple(warnings))
+
+
+# -- looking closer ---------------------------------------------------------------------------------------------------
+
+
+def _directory_error(request: LaunchRequest) -> SpawnError | None:
+    """Return the error of the working directory, or None if it can be entered.
+
+    A failed chdir and a failed exec are one exception in Popen; which one it was is seen here.
+    """
+    try:
+        fd = os.open(os.path.join(request.cwd, "."), os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as error:
+        if os.access(request.cwd, os.X_OK):
+            return None
+        return request.error(Stage.CHDIR, error.errno or 0, request.cwd)
+    except OSError as error:
+        return request.error(Stage.CHDIR, error.errno or 0, request.cwd)
+    os.close(fd)
+    return None
+
+
+def _signals_unclean() -> bool:
+    """Whether the child would inherit blocked or ignored signals.
+
+    A supervisor under ``nohup`` or behind a shell's ``&`` ignores signals that its programs need; the launcher sets
+    them back in the child, where nothing is lost by it.
+    """
+    if signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        return True
+    return any(
+        signal.getsignal(number) is signal.SIG_IGN for number in range(1, signal.NSIG) if number not in _RESTORED
+    )

@@ -1,0 +1,275 @@
+"""Who descends from whom, what a program left behind, and signals that never hit a stranger.
+
+A program's processes are found in two ways. As long as its main process lives they are its descendants. What outlives
+a parent becomes a child of the supervisor (`oxherd.system.subreaper`) and is known by the mark in its environment, by
+the session or group it was born into, or by the log pipe it holds; one of them survives a double fork, a setsid and an
+``env -i``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from oxherd.system.identity import Identity, ProcStat, identity_of, mark_of, pids, read_file, read_stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container, Iterable
+
+__all__ = ["ProcessTable", "children", "descendants", "exterminate", "kill_all", "orphans_of", "send"]
+
+
+class ProcessTable:
+    """What ``/proc`` said of many processes, read once.
+
+    A table is true for the moment it was read. One table can serve every question of one turn of the loop.
+
+    Args:
+        processes: What was read, by pid.
+    """
+
+    __slots__ = ("_children", "processes")
+
+    def __init__(self, processes: dict[int, ProcStat]) -> None:
+        """Index the processes by parent."""
+        self.processes = processes
+        self._children: dict[int, list[int]] = {}
+        for pid, stat in processes.items():
+            self._children.setdefault(stat.ppid, []).append(pid)
+
+    @classmethod
+    def scan(cls) -> ProcessTable:
+        """Read every process of the machine. Complete, and what has to be right (killing) is built on it."""
+        stats = (read_stat(pid) for pid in pids())
+        return cls({stat.pid: stat for stat in stats if stat is not None})
+
+    @classmethod
+    def around(cls, roots: Iterable[int]) -> ProcessTable:
+        """Read some processes and their descendants only, where the kernel lists children (CONFIG_PROC_CHILDREN).
+
+        Costs as much as the trees are large, not the machine. A child that begins or ends meanwhile can be missed;
+        proc(5). Without that list the whole machine is read.
+        """
+        found: dict[int, ProcStat] = {}
+        queue = list(roots)
+        for pid in queue:
+            stat = None if pid in found else read_stat(pid)
+            if stat is not None:
+                found[pid] = stat
+                below = _listed_children(pid)
+                if below is None:
+                    return cls.scan()
+                queue += below
+        return cls(found)
+
+    def children(self, pid: int) -> list[int]:
+        """Return the direct children, dead but unreaped ones included."""
+        return list(self._children.get(pid, ()))
+
+    def descendants(self, pid: int, beside: Container[int] = ()) -> list[int]:
+        """Return every living process below one, parents first.
+
+        Args:
+            pid: The ancestor, which is not part of the answer.
+            beside: Processes to leave out, with all that is below them.
+        """
+        found = [child for child in self.children(pid) if child not in beside]
+        for ancestor in found:
+            found += [child for child in self.children(ancestor) if child not in beside]
+        return [pid for pid in found if self.processes[pid].living]
+
+    def members(self, pid: int) -> list[ProcStat]:
+        """Return a process and everything below it, as far as it lives."""
+        stat = self.processes.get(pid)
+        own = [stat] if stat is not None and stat.living else []
+        return own + [self.processes[member] for member in self.descendants(pid)]
+
+    def identities(self, pids: Iterable[int]) -> list[Identity]:
+        """Return pids of this table with their start times, for `kill_all`."""
+        return [self.processes[pid].identity for pid in pids if pid in self.processes]
+
+
+def children(pid: int) -> list[int]:
+    """Return the direct children of a process, dead but unreaped ones included."""
+    listed = _listed_children(pid)
+    return ProcessTable.scan().children(pid) if listed is None else listed
+
+
+def descendants(pid: int) -> list[int]:
+    """Return every living descendant of a process, parents first."""
+    return ProcessTable.scan().descendants(pid)
+
+
+def orphans_of(
+    mark: str,
+    main_pid: int,
+    own_pid: int,
+    known: Container[int],
+    pipes: Collection[int] = (),
+    *,
+    table: ProcessTable | None = None,
+) -> list[int]:
+    """Return what an incarnation left behind: processes that lost their parent and became children of the supervisor.
+
+    Args:
+        mark: The OXHERD_MARK of the incarnation.
+        main_pid: The pid its main process has, or had; 0 if it never had one.
+        own_pid: The supervisor's pid, to which orphans fall.
+        known: Pids of the supervisor's own children, which are never leftovers.
+        pipes: Inode numbers of the log pipes of the incarnation.
+        table: What was read in this turn of the loop, after the main process was seen dead; read anew without it.
+
+    Returns:
+        The orphans and everything below them, without dead ones.
+    """
+    table = ProcessTable.scan() if table is None else table
+    # The number of a dead main process can be another main process by now; then sessions of that number are not ours.
+    session = 0 if main_pid in known and mark_of(main_pid) not in (mark, None) else main_pid
+    links = {f"pipe:[{inode}]" for inode in pipes}
+    found = []
+    for pid in table.children(own_pid):
+        stat = table.processes[pid]
+        if pid not in known and _belongs(stat, mark, session, links):
+            found += [pid] if stat.living else []
+            found += table.descendants(pid, known)
+    return found
+
+
+def _belongs(stat: ProcStat, mark: str, session: int, links: set[str]) -> bool:
+    found = mark_of(stat.pid)
+    if found is not None:
+        return found == mark
+    # No mark: started with an empty environment, or it wrote its title over it (setproctitle does).
+    if session and session in (stat.session, stat.pgrp):
+        return True
+    return bool(links) and _holds_any(stat.pid, links)
+
+
+def _holds_any(pid: int, links: set[str]) -> bool:
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    return any(_link(f"{folder}/{name}") in links for name in names)
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _listed_children(pid: int) -> list[int] | None:
+    """Return the children by ``/proc/PID/task/*/children``, None where the kernel has no such file."""
+    folder = f"/proc/{pid}/task"
+    try:
+        threads = os.listdir(folder)
+    except OSError:
+        return [] if os.path.isdir("/proc/self") else None
+    found: list[int] = []
+    for thread in threads:
+        listed = read_file(f"{folder}/{thread}/children")
+        if listed is not None:
+            found += map(int, listed.split())
+        elif os.path.isdir(f"{folder}/{thread}"):
+            return None
+    return found
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+def send(pid: int, pidfd: int, signum: int) -> bool:
+    """Send a signal to one process, by its pidfd where there is one.
+
+    Returns:
+        False if the process is gone or may not be signalled.
+    """
+    try:
+        if pidfd >= 0:
+            signal.pidfd_send_signal(pidfd, signum)
+        else:
+            os.kill(pid, signum)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def kill_all(targets: Iterable[int | Identity], signum: int, *, groups: bool = False) -> int:
+    """Send a signal to many processes and to nothing else.
+
+    Each process is held by a pidfd while it is compared with what was meant, so a number that was given to another
+    process meanwhile is never hit.
+
+    Args:
+        targets: Pids, or identities where the look that found them lies some time back.
+        signum: The signal.
+        groups: Whether their process groups get the signal as well. The kernel delivers it to a whole group between
+            two forks, which a program that forks faster than ``/proc`` can be read does not escape. The supervisor's
+            own group never gets it.
+
+    Returns:
+        How many of the targets got it.
+    """
+    reached = 0
+    spared = {0, os.getpgrp()}
+    for target in targets:
+        expected = identity_of(target) if isinstance(target, int) else target
+        pid = target if isinstance(target, int) else target.pid
+        pidfd = _open_pidfd(pid)
+        try:
+            if expected is None and os.path.isdir("/proc/self"):
+                continue
+            if expected is not None and not expected.holds:
+                continue
+            if groups:
+                _signal_group(pid, signum, spared)
+            reached += send(pid, pidfd, signum)
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+    return reached
+
+
+def exterminate(find: Callable[[], Iterable[int]], *, rounds: int = 10) -> list[int]:
+    """Send SIGKILL to what is found, and look again, until a look finds nobody new.
+
+    Processes that fork while they are being killed leave children the first look could not see.
+
+    Args:
+        find: Looks for the processes that shall go.
+        rounds: Looks at most, since nothing in the loop may take for ever.
+
+    Returns:
+        What the last look found: dying, or newly born.
+    """
+    killed: set[Identity] = set()
+    found: list[int] = []
+    for _ in range(rounds):
+        found = list(find())
+        fresh = {one for one in map(identity_of, found) if one is not None} - killed
+        if not fresh:
+            break
+        kill_all(fresh, signal.SIGKILL, groups=True)
+        killed |= fresh
+    return found
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
+
+
+def _signal_group(pid: int, signum: int, spared: set[int]) -> None:
+    try:
+        group = os.getpgid(pid)
+        if group not in spared:
+            spared.add(group)
+            os.killpg(group, signum)
+    except (ProcessLookupError, PermissionError):
+        return
