@@ -101,8 +101,10 @@ def _wait_ready(home: Home, ready: int) -> None:
     try:
         message = json.loads(said)
     except ValueError:
-        raise _start_fault(home, "it said something else than that it is ready") from None
-    error = message.get("error") if isinstance(message, dict) else None
+        message = None
+    if not isinstance(message, dict) or not message.keys() & {"ready", "error"}:
+        raise _start_fault(home, "it said something else than that it is ready")
+    error = message.get("error")
     if error is not None and not (isinstance(error, dict) and error.get("code") == _RUNNING_ALREADY):
         raise error_of(error)
 

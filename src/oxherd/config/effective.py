@@ -134,7 +134,7 @@ class Effective:
             if kind is kinds.COMMAND:
                 return self._command(setting, expander)
             value = setting.value
-            if has_reference(value):
+            if has_reference(value) and kind is not kinds.COMMANDS:
                 value = (
                     [expander.text(item) for item in value] if isinstance(value, list) else expander.text(str(value))
                 )

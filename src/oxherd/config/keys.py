@@ -275,6 +275,7 @@ WEBHOOK = Section(
     ),
 )
 
+# Hooks and on_push are lines of shell, on this host or another: they are kept as they are written.
 _HOOKS = ("pre_setup", "post_setup", "pre_deploy_local", "pre_deploy", "post_deploy")
 DEPLOY = Section(
     title="[deploy.NAME]",
@@ -287,7 +288,7 @@ DEPLOY = Section(
         _later("path", "path", kinds.TEXT, "", "Folder on the host"),
         _later("port", "port", integer(1, 65535), "22", "Port of ssh"),
         _later("key", "key", kinds.TEXT, "", "Private key file"),
-        *(_later(name, name, kinds.COMMAND, "none", f"Command run {name.replace('_', ' ')}") for name in _HOOKS),
+        *(_later(name, name, kinds.TEXT, "none", f"Command run {name.replace('_', ' ')}") for name in _HOOKS),
     ),
 )
 

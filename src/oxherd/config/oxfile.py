@@ -199,19 +199,26 @@ def _specs(ordered: list[Effective], settings: dict[str, Effective], found: list
 
 def _oxfile(path: str, draft: Draft, profile: str | None, specs: list[ProcessSpec], around: Surroundings) -> Oxfile:
     stack = Effective(name="", place=Place(file=path), layer=draft.webhook, around=around)
-    deploys: list[DeploySpec] = []
-    for name, layer in draft.deploys.items():
-        own = Effective(name=name, place=Place(file=path, key=f"deploy.{name}"), layer=layer, around=around)
-        deploys.append(DeploySpec(name=name, options=tuple(sorted(own.values.items()))))
     return Oxfile(
         path=os.path.abspath(path),
         name=draft.name or os.path.basename(around.folder) or "root",
         dialect=draft.dialect,
         profile=profile,
         processes=tuple(specs),
-        deploys=tuple(deploys),
+        deploys=tuple(_deploy(name, layer, around.found) for name, layer in draft.deploys.items()),
         webhook=build_webhook(stack),
     )
+
+
+def _deploy(name: str, layer: Layer, found: list[Problem]) -> DeploySpec:
+    """Return a deploy table as it is written: its dollar signs are for the shell of another host."""
+    options: list[tuple[str, object]] = []
+    for canonical, setting in sorted(layer.settings.items()):
+        try:
+            options.append((canonical, setting.key.kind.read(setting.value)))
+        except ValueError as error:
+            found.append(problems.bad_value(setting.place, setting.value, str(error)))
+    return DeploySpec(name=name, options=tuple(options))
 
 
 def _raise_errors(found: list[Problem]) -> None:

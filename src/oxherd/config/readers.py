@@ -194,8 +194,11 @@ def read_tcp(value: object) -> str:
 def read_url(value: object) -> str:
     """Return a URL, or the path of one."""
     text = str(value)
-    if not (text.startswith("/") and " " not in text):
-        parse_endpoint(_of_first_instance(text))
+    if text.startswith("/") and " " not in text:
+        return text
+    address = parse_endpoint(_of_first_instance(text)).address
+    if not address.host and not address.path:
+        raise ValueError('a URL with a host, such as "http://localhost:8000/health"')
     return text
 
 

@@ -305,7 +305,13 @@ def _exited_by_itself(instance: Instance, event: Event, now: float, _chance: flo
         failures=0 if done else instance.failures + 1,
     )
     sweeping, arm = _armed(_go(gone, State.SWEEPING, now), Timer.STOP, instance.policy.stop_timeout)
-    return sweeping, (*disarms, Probe(on=False), Announce("ended", event.detail or event.status.text), Sweep(gentle=done), arm)
+    return sweeping, (
+        *disarms,
+        Probe(on=False),
+        Announce("ended", event.detail or event.status.text),
+        Sweep(gentle=done),
+        arm,
+    )
 
 
 def _exited_as_told(instance: Instance, event: Event, now: float, _chance: float) -> Result:

@@ -54,9 +54,12 @@ class Assembly:
         options: Background, or ``oxherd run``.
         version: For the handshake.
         system: The operating system; a fake one in component tests.
+        loop: The loop; one with virtual time in component tests.
     """
 
-    def __init__(self, home: Home, options: Options, *, version: str, system: System | None = None) -> None:
+    def __init__(
+        self, home: Home, options: Options, *, version: str, system: System | None = None, loop: Loop | None = None
+    ) -> None:
         """Put the parts together; nothing is opened but the loop's own descriptors."""
         self._home = home
         self._options = options
@@ -65,7 +68,7 @@ class Assembly:
         own = home.state if options.run is None else os.path.join(home.state, f"run-{options.identity}")
         os.makedirs(own, mode=0o700, exist_ok=True)
         self._mark = stack_id(own)
-        self.loop = Loop(self._callback_failed)
+        self.loop = loop or Loop(self._callback_failed)
         self.system = system or Machine()
         self.events = EventLog(os.path.join(own, "events.jsonl"), self.system.wall)
         self.journal = Journal(
@@ -84,7 +87,7 @@ class Assembly:
         # The sweeps look again whenever a child is gone; the executor exists some lines later.
         self.children = Children(loop, self.system, lambda: self.executor.look_again())  # noqa: PLW0108
         helpers = Helpers(loop, self.system, self.children)
-        cgroups = Cgroups(loop, lambda text: self.events.publish("cgroup-trouble", text))
+        cgroups = Cgroups(loop, self.system, lambda text: self.events.publish("cgroup-trouble", text))
         self.sinks = Sinks(
             loop=loop,
             system=self.system,
@@ -112,7 +115,7 @@ class Assembly:
             duties=self.duties,
             save=self.keeper.save,
         )
-        self._verbs = Verbs(
+        self.verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,
             sinks=self.sinks,
@@ -156,7 +159,7 @@ class Assembly:
         """
         socket_path = self._home.socket if self.foreground is None else self._home.run_socket(self._options.identity)
         self._server = ControlServer(
-            self.loop, socket_path, self._verbs.dispatch, version=self._version, owner_uid=os.geteuid()
+            self.loop, socket_path, self.verbs.dispatch, version=self._version, owner_uid=os.geteuid()
         )
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self.loop.on_signal(signum, self._told_to_end)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from oxherd.errors import OxherdError
-from oxherd.system import cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.handles import InstanceHandle
     from oxherd.system.cgroups import CgroupHandle
     from oxherd.system.loop import Loop
+    from oxherd.system.ports import System
 
 __all__ = ["Cgroups"]
 
@@ -24,12 +24,14 @@ class Cgroups:
 
     Args:
         loop: For removing again later.
+        system: Makes them, and counts OOM kills.
         on_trouble: Takes texts for the event log.
     """
 
-    def __init__(self, loop: Loop, on_trouble: Callable[[str], None]) -> None:
+    def __init__(self, loop: Loop, system: System, on_trouble: Callable[[str], None]) -> None:
         """Touch nothing yet."""
         self._loop = loop
+        self._system = system
         self._on_trouble = on_trouble
 
     def join(self, handle: InstanceHandle) -> tuple[str, ...]:
@@ -40,15 +42,14 @@ class Cgroups:
         """
         if not handle.spec.limits.hard:
             return ()
-        handle.cgroup = cgroups.prepare(handle.mark.replace("/", "-"), handle.spec.limits)
+        handle.cgroup = self._system.make_cgroup(handle.mark.replace("/", "-"), handle.spec.limits)
         return handle.cgroup.join_paths
 
     def oom_kills(self, handle: InstanceHandle) -> int | None:
         """Return how often the kernel killed for memory where this incarnation lives, or None if nobody counts."""
         if handle.cgroup is not None:
             return handle.cgroup.oom_kills()
-        launch = handle.launch
-        return cgroups.oom_counter(launch.pid) if launch is not None else cgroups.oom_counter(0)
+        return self._system.oom_kills()
 
     def kill(self, handle: InstanceHandle) -> None:
         """Kill everything in the incarnation's cgroup, if it has one."""

@@ -199,8 +199,10 @@ class HttpProbe:
             self._answered()
 
     def _cut_short(self) -> str:
-        if self._status is None:
+        if not self._received:
             return "the connection was closed without an answer"
+        if self._status is None:
+            return "the answer is not HTTP: the connection was closed within its head"
         return f"HTTP {self._status}, but the connection was closed within the answer"
 
     def _answered(self) -> None:

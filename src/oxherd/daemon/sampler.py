@@ -6,6 +6,7 @@ turn of the loop reads the whole of /proc.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from oxherd.core.limits import LimitPolicy, LimitState, LimitVerdict, weigh
@@ -161,16 +162,20 @@ class Sampler:
 
     # -- limits -------------------------------------------------------------------------------------------------
 
+    def _share(self) -> int:
+        """Return how many are sampled in one turn, so that a round keeps its length however many there are."""
+        return max(1, math.ceil(len(self._watched) * _TURN / _ROUND))
+
     def _arm(self) -> None:
         count = len(self._watched)
-        self._timer = self._loop.call_later(max(_TURN, _ROUND / count), self._turn) if count else None
+        turns = math.ceil(count / self._share())
+        self._timer = self._loop.call_later(_ROUND / turns, self._turn) if count else None
 
     def _turn(self) -> None:
-        """Sample a share of the round that keeps its length, however many there are."""
         if not self._round:
             self._round = list(self._watched.values())
-        share = max(1, -(-len(self._watched) * _TURN // _ROUND))
-        batch, self._round = self._round[: int(share)], self._round[int(share) :]
+        share = self._share()
+        batch, self._round = self._round[:share], self._round[share:]
         for watched in batch:
             if self._watched.get(watched.key) is watched:
                 self._weigh(watched)

@@ -6,14 +6,14 @@ import os
 import random
 import time
 
-from oxherd.system import identity, reaper, resources, spawn, tree
+from oxherd.system import cgroups, identity, reaper, resources, spawn, tree
 from oxherd.system.logs.sink import LogSink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from oxherd.config.model import LogSpec
+    from oxherd.config.model import LimitSpec, LogSpec
     from oxherd.core.exits import ExitStatus
     from oxherd.system.logs.echo import Echo
     from oxherd.system.loop import Loop
@@ -83,6 +83,14 @@ class Machine:
     def pss(self, pid: int) -> int:
         """Return the proportional memory of a tree."""
         return resources.pss_bytes(pid)
+
+    def oom_kills(self) -> int | None:
+        """Return how often the kernel has killed for memory around here."""
+        return cgroups.oom_counter()
+
+    def make_cgroup(self, name: str, limits: LimitSpec) -> cgroups.CgroupHandle:
+        """Make a cgroup with hard limits."""
+        return cgroups.prepare(name, limits)
 
     def catches(self, pid: int, signum: int) -> bool:
         """Whether a process has a handler for a signal: bit signum-1 of SigCgt; proc(5)."""

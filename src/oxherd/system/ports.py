@@ -13,8 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from oxherd.config.model import LogSpec
+    from oxherd.config.model import LimitSpec, LogSpec
     from oxherd.core.exits import ExitStatus
+    from oxherd.system.cgroups import CgroupHandle
     from oxherd.system.logs.echo import Echo
     from oxherd.system.loop import Loop
     from oxherd.system.resources import TreeSample
@@ -103,6 +104,12 @@ class System(Protocol):
 
     def pss(self, pid: int) -> int:
         """Return the proportional memory of a process tree in bytes."""
+
+    def oom_kills(self) -> int | None:
+        """Return how often the kernel has killed for memory in the supervisor's cgroup, or None if nobody counts."""
+
+    def make_cgroup(self, name: str, limits: LimitSpec) -> CgroupHandle:
+        """Make a cgroup with hard limits; raises `oxherd.errors.SystemFault` where this machine cannot."""
 
     def catches(self, pid: int, signum: int) -> bool:
         """Whether a process has a handler for a signal."""

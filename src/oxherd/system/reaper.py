@@ -1,4 +1,4 @@
-"""Takes the exit status of children, and buries orphans that end as children of the supervisor."""
+"""Takes the exit status of children and of orphans, without blocking and without waiting for a signal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ import select
 import struct
 
 from oxherd.core.exits import ExitStatus
-from oxherd.system.tree import ProcessTable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Container
-
-__all__ = ["exit_of", "reap_orphans"]
+__all__ = ["exit_of", "next_dead"]
 
 # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info), its size, the bit of ``mask`` that says that ``exit_code`` (at
 # offset 60, in the format of wait(2)) is filled in. Linux 6.15.
@@ -46,46 +41,17 @@ def exit_of(pid: int, pidfd: int) -> ExitStatus | None:
     return None if result is None else _status(result)
 
 
-def reap_orphans(known: Container[int]) -> list[tuple[int, ExitStatus]]:
-    """Reap every dead child that is not known; the known ones are left to their pidfd.
+def next_dead() -> int | None:
+    """Return the pid of some dead child without reaping it, or None when there is none; waitid(2), WNOWAIT.
 
-    Args:
-        known: The pids of children whose end somebody waits for.
-
-    Returns:
-        The orphans with their ends, which interest nobody but tests and the event log.
+    The kernel shows the same one until it is reaped. So whoever takes every end there is reaps between two calls,
+    a supervised program by whoever waits for it and an orphan by `exit_of`.
     """
-    reaped: list[tuple[int, ExitStatus]] = []
-    while True:
-        try:
-            result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return reaped
-        if result is None:
-            return reaped
-        if result.si_pid in known:
-            # The kernel shows the first dead child alone, and will show it again. What lies behind it is found by
-            # looking at all of them once.
-            return reaped + _reap_behind(known)
-        reaped += _reap(result.si_pid)
-
-
-def _reap_behind(known: Container[int]) -> list[tuple[int, ExitStatus]]:
-    own = os.getpid()
-    dead = [
-        stat.pid
-        for stat in ProcessTable.around([own]).processes.values()
-        if stat.ppid == own and not stat.living and stat.pid not in known
-    ]
-    return [end for pid in dead for end in _reap(pid)]
-
-
-def _reap(pid: int) -> list[tuple[int, ExitStatus]]:
     try:
-        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return []
-    return [] if result is None else [(pid, _status(result))]
+        return None
+    return None if found is None else found.si_pid
 
 
 def _status(result: os.waitid_result) -> ExitStatus:

@@ -227,9 +227,10 @@ def _popen(
         )
     except OSError as error:
         number = error.errno or 0
+        if number in _NO_DESCRIPTORS or error.filename == os.devnull:
+            raise request.error(Stage.PIPES, number, "") from None
         if error.filename is None:
-            stage = Stage.PIPES if number in _NO_DESCRIPTORS else Stage.FORK
-            raise request.error(stage, number, "") from None
+            raise request.error(Stage.FORK, number, "") from None
         if launcher_itself:
             raise request.error(Stage.LAUNCHER, number, sys.executable) from None
         raise _directory_error(request) or request.error(Stage.EXEC, number, argv[0]) from None

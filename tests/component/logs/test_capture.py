@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from oxherd.system.logs import sink as sink_module
 from oxherd.system.logs.pipe import make_pipe
 
 
@@ -205,6 +206,27 @@ def test_a_busy_pipe_is_read_by_the_clock_and_watched_again_when_it_is_quiet(ben
     assert bench.loop.timers == 0
 
 
+def test_a_pipe_that_is_found_full_grows_and_a_quiet_one_does_not(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_module, "may_exceed_share", lambda: False)
+    sink = bench.sink()
+    loud, quiet = sink.open_pipe(0), sink.open_pipe(1)
+    os.set_blocking(loud.child_fd, False)
+    sizes = [loud.capacity]
+    for _ in range(5):
+        os.write(loud.child_fd, b"x" * 99 + b"\n")
+        loud.drain()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(loud.child_fd, b"x" * 4095 + b"\n")
+        loud.drain()
+        sizes.append(loud.capacity)
+        os.write(quiet.child_fd, b"hello\n")
+        quiet.drain()
+    assert sizes[:3] == [64 * 1024, 256 * 1024, 1024 * 1024]
+    assert set(sizes[3:]) == {1024 * 1024}
+    assert quiet.capacity == 64 * 1024
+
+
 def test_no_descriptors_left_is_an_error_that_leaks_none(bench) -> None:
     sink = bench.sink()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -233,7 +255,7 @@ def test_no_descriptors_left_is_an_error_that_leaks_none(bench) -> None:
 
 
 def test_the_death_of_the_supervisor_gives_its_child_no_sigpipe(tmp_path: Path) -> None:
-    read_fd, child_fd = make_pipe(1 << 16)
+    read_fd, child_fd = make_pipe(large=False)
     flag = tmp_path / "written"
     code = f"import os, sys; sys.stdin.read(); os.write(1, b'still here\\n'); open({str(flag)!r}, 'w').close()"
     child = subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE, stdout=child_fd)
@@ -246,7 +268,7 @@ def test_the_death_of_the_supervisor_gives_its_child_no_sigpipe(tmp_path: Path) 
 
 
 def test_a_later_supervisor_reads_on_in_the_pipe_of_the_earlier(bench) -> None:
-    read_fd, child_fd = make_pipe(1 << 16)
+    read_fd, child_fd = make_pipe(large=False)
     os.write(child_fd, b"while nobody was there\n")
     pipe = bench.sink().attach(3, read_fd)
     os.write(child_fd, b"and now\n")

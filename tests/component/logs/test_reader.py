@@ -150,6 +150,18 @@ def test_the_last_errors_are_found_far_back(bench) -> None:
     assert texts(read_logs([source(bench)], level="error", last=5)) == ["ERROR: first", "ERROR: second"]
 
 
+def test_a_traceback_cut_by_the_first_look_backwards_is_counted_whole(bench) -> None:
+    sink = bench.sink(max_bytes=0)
+    write(sink, b"ERROR: early\n", slot=0)
+    write(sink, b"Traceback (most recent call last):\n", slot=0)
+    write(sink, b"ERROR: other\n" + b"noise\n" * 25_000, slot=1)
+    write(sink, b"  File\nKeyError: x\n", slot=0)
+    write(sink, b"ERROR: last\n", slot=1)
+    expected = ["ERROR: other", "  File", "KeyError: x", "ERROR: last"]
+    for count in range(1, 5):
+        assert texts(read_logs([source(bench)], level="error", last=count)) == expected[-count:]
+
+
 def test_text_without_an_index_is_shown_with_the_time_of_its_file(bench) -> None:
     bench.path.write_bytes(b"one\ntwo\nunfinished")
     os.utime(bench.path, (1000, 1000))

@@ -15,7 +15,7 @@ import pytest
 from oxherd.system import reaper, spawn, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from oxherd.core.exits import ExitStatus
 
@@ -110,6 +110,16 @@ def until(look: Callable[[], object]) -> None:
     while not look():
         assert time.monotonic() < end, "it did not come to pass"
         os.sched_yield()
+
+
+def reap_all_but(known: Container[int]) -> list[tuple[int, ExitStatus]]:
+    """Reap dead children as the supervisor does, until one that somebody waits for comes first."""
+    reaped = []
+    while (pid := reaper.next_dead()) is not None and pid not in known:
+        status = reaper.exit_of(pid, -1)
+        assert status is not None
+        reaped.append((pid, status))
+    return reaped
 
 
 @pytest.fixture

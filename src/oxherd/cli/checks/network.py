@@ -6,7 +6,7 @@ import os
 
 from oxherd.cli.checks.finding import ok, problem, warning
 from oxherd.control.paths import stack_id
-from oxherd.core.endpoint import parse_url
+from oxherd.core.endpoint import parse_address, parse_endpoint
 from oxherd.system.portholders import holder_of
 
 TYPE_CHECKING = False
@@ -104,13 +104,10 @@ def _health_elsewhere(spec: ProcessSpec, binds: tuple[Bind, ...]) -> Iterator[Fi
     """A health check that asks another port than the process serves would judge somebody else."""
     health = spec.health
     ports = {bind.port for bind in binds if not bind.path}
-    if health is None or not ports or health.command is not None:
+    if health is None or not ports or not (health.endpoint or health.tcp):
         return
-    if health.endpoint:
-        port = parse_url(health.endpoint).port
-    else:
-        digits = (health.tcp or "").rpartition(":")[2]
-        port = int(digits) if digits.isdigit() else 0
+    address = parse_endpoint(health.endpoint).address if health.endpoint else parse_address(health.tcp or "")
+    port = address.port
     if port and port not in ports:
         served = ", ".join(str(number) for number in sorted(ports))
         yield warning(

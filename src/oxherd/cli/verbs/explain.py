@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-import textwrap
 
 import click
 
@@ -85,13 +84,18 @@ def _lines(item: Explanation) -> list[str]:
     lines += [f"  {line}" for line in _inactive(item.inactive)]
     lines += _table("  settings", (setting for setting in item.settings if setting.origin != "default"))
     lines += _table("  environment", item.env)
-    defaults = ", ".join(f"{one.name} = {one.value}" for one in item.settings if one.origin == "default" and one.value)
-    if defaults:
-        lines.append("  by default")
-        lines += textwrap.wrap(
-            defaults, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False
-        )
-    return lines
+    defaults = [f"{one.name} = {one.value}" for one in item.settings if one.origin == "default" and one.value]
+    return lines + (["  by default", *_wrapped(defaults)] if defaults else [])
+
+
+def _wrapped(items: Iterable[str]) -> list[str]:
+    """Return the items with commas, broken between items only."""
+    lines = [""]
+    for item in items:
+        if lines[-1] and len(lines[-1]) + len(item) > _WIDTH:
+            lines.append("")
+        lines[-1] += f"{item}, "
+    return [f"    {line.rstrip(' ')}" for line in (*lines[:-1], lines[-1].rstrip(", "))]
 
 
 def _table(title: str, items: Iterable[Explained]) -> list[str]:

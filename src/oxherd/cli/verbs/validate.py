@@ -47,11 +47,14 @@ def _validate(path: str, profile: str | None, output: Output) -> dict[str, objec
         if not output.json:
             output.warn(f"{error.render()}")
         problems = [problem.as_dict() for problem in error.problems]
-        return {"file": path, "valid": False, "processes": [], "problems": problems}
+        return {"file": path, "valid": False, "processes": [], "problems": problems, "inactive": []}
     names = [process.name for process in compiled.oxfile.processes]
     if not output.json:
         output.problems(compiled.warnings)
     output.say(f"{shown(path)} is valid")
     output.say(f"{len(names)} process{'' if len(names) == 1 else 'es'} defined: {', '.join(names) or 'none'}")
+    inactive = [f"{name}.{key}" if name else key for name, key in compiled.inactive]
+    if inactive:
+        output.say(f"not active yet in this version: {', '.join(inactive)}")
     problems = [problem.as_dict() for problem in compiled.warnings]
-    return {"file": path, "valid": True, "processes": names, "problems": problems}
+    return {"file": path, "valid": True, "processes": names, "problems": problems, "inactive": inactive}

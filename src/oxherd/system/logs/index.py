@@ -159,12 +159,15 @@ class IndexReader:
 
     def records(self, start: int, stop: int) -> list[IndexRecord]:
         """Return the records from ``start`` up to ``stop``, fewer if there are not as many."""
-        data = os.pread(self._fd, max(0, stop - start) * _RECORD.size, _HEADER.size + start * _RECORD.size)
-        data = data[: len(data) - len(data) % _RECORD.size]
         return [
             IndexRecord(time=time, offset=offset, length=length, slot=slot, stream=stream, own=bool(own))
-            for time, offset, length, slot, stream, own in _RECORD.iter_unpack(data)
+            for time, offset, length, slot, stream, own in self.rows(start, stop)
         ]
+
+    def rows(self, start: int, stop: int) -> list[tuple[int, int, int, int, int, int]]:
+        """Return the same as plain tuples: a log of single lines has a million of them."""
+        data = os.pread(self._fd, max(0, stop - start) * _RECORD.size, _HEADER.size + start * _RECORD.size)
+        return list(_RECORD.iter_unpack(data[: len(data) - len(data) % _RECORD.size]))
 
     def first_at(self, offset: int) -> int:
         """Return the number of the first record that ends after ``offset``."""

@@ -6,7 +6,7 @@ import json
 import re
 from enum import IntEnum
 
-__all__ = ["Level", "LevelTracker", "find_level", "parse_level"]
+__all__ = ["Level", "LevelTracker", "find_level", "may_reach", "parse_level"]
 
 
 class Level(IntEnum):
@@ -59,6 +59,24 @@ _BETWEEN = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
 )
+
+
+# Without one of these in it, in whatever case, no text can say that it is a warning, or an error, or worse.
+_ERROR_MARKS = (b"err", b"exception", b"traceback", b"crit", b"fatal", b"alert", b"emerg", b"panic")
+_WARNING_MARKS = (b"warn", *_ERROR_MARKS)
+# Nor with one of these, unless a number follows.
+_NUMBER_MARKS = (b'level"', b'levelno"', b'lvl"', b'severity"')
+_NUMBER = re.compile(rb'(?:level|levelno|lvl|severity)"\s*:\s*\d')
+
+
+def may_reach(text: bytes, least: int) -> bool:
+    """Return whether a line of that level or worse may begin in ``text``; for skipping much of it quickly."""
+    if least <= Level.INFO:
+        return True
+    lowered = text.lower()
+    if any(mark in lowered for mark in (_WARNING_MARKS if least <= Level.WARNING else _ERROR_MARKS)):
+        return True
+    return any(mark in lowered for mark in _NUMBER_MARKS) and _NUMBER.search(lowered) is not None
 
 
 def parse_level(text: str) -> Level:
@@ -114,15 +132,28 @@ class LevelTracker:
     """Gives lines without a level that of the line they belong to: the frames of a traceback, indented continuations.
 
     One tracker for each instance and stream. A line that belongs to none and says nothing is `Level.INFO`.
+
+    Args:
+        cut: Whether there are lines before the first that are not going to be seen.
     """
 
-    __slots__ = ("_after_traceback", "_in_group", "_in_traceback", "_last")
+    __slots__ = ("_after_traceback", "_cut", "_in_group", "_in_traceback", "_last")
 
-    def __init__(self) -> None:
+    def __init__(self, *, cut: bool = False) -> None:
         """Nothing has been read yet."""
+        self._cut = cut
         self._last: Level | None = None
         self._in_traceback = False
         self._in_group = False
+        self._after_traceback = False
+
+    def below(self, least: int) -> bool:
+        """Return whether lines that say nothing and continue what was read last are known to be below that level."""
+        return self._last is not None and self._last < least and not self._in_traceback
+
+    def skip(self) -> None:
+        """Lines that are below any level that matters have been left out."""
+        self._last = Level.INFO
         self._after_traceback = False
 
     def classify(self, text: str) -> Level | None:
@@ -145,6 +176,11 @@ class LevelTracker:
             if part and find_level(text) is None:
                 self._after_traceback = True
                 return self._last
+        if self._cut:
+            self._cut = False
+            if find_level(text) is None:
+                # The last line of a traceback that has been cut, or one of its own: nobody can say.
+                return None
         return self._settle(text)
 
     def _settle(self, text: str) -> Level:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oxherd.system.logs.sink import LogSink
 
-__all__ = ["TURN_BUDGET", "OutputPipe", "make_pipe"]
+__all__ = ["TURN_BUDGET", "OutputPipe", "make_pipe", "may_exceed_share"]
 
 _SMALL_READ = 64 * 1024
 _LARGE_READ = 256 * 1024
@@ -21,14 +21,34 @@ _LARGE_READ = 256 * 1024
 TURN_BUDGET = 1024 * 1024
 
 
-def make_pipe(capacity: int) -> tuple[int, int]:
+_LARGE_PIPE = 1024 * 1024
+# CAP_SYS_ADMIN and CAP_SYS_RESOURCE; capabilities(7).
+_EXCEEDING = 1 << 21 | 1 << 24
+
+
+def may_exceed_share() -> bool:
+    """Return whether this process may have more pipe memory than a user's share (pipe-user-pages-soft, 64 MiB).
+
+    Of everybody else it is the share of the apps as well: when it is used up, *their* new pipes hold 8 KiB.
+    """
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"CapEff:"):
+                    return bool(int(line.split()[1], 16) & _EXCEEDING)
+    except OSError:
+        return False
+    return False
+
+
+def make_pipe(*, large: bool) -> tuple[int, int]:
     """Return the read end (non-blocking) and the child's end of a new pipe, both close-on-exec.
 
     The child's end is opened for reading too: as long as the child lives its pipe has a reader, so that the death of the
     supervisor sends it no SIGPIPE, and what it writes stays in the pipe for the next supervisor.
 
     Args:
-        capacity: Bytes the kernel should hold; what it refuses (pipe-user-pages-soft) is left as it is.
+        large: Whether the pipe shall hold a mebibyte at once; others grow when they are found full.
 
     Raises:
         OSError: No descriptors are left; none is leaked.
@@ -46,12 +66,24 @@ def make_pipe(capacity: int) -> tuple[int, int]:
         raise
     finally:
         os.close(write_fd)
-    try:
-        fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, capacity)
-    except (OSError, AttributeError):
-        # EPERM beyond the user's share of pipe memory. A smaller pipe only blocks its writer sooner.
-        return read_fd, child_fd
+    if large:
+        _resize(read_fd, _LARGE_PIPE)
     return read_fd, child_fd
+
+
+def _resize(fd: int, capacity: int) -> None:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, capacity)
+    except (OSError, AttributeError):
+        # EPERM beyond the share, or a system without. A smaller pipe only blocks its writer sooner.
+        return
+
+
+def _capacity(fd: int) -> int:
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+    except (OSError, AttributeError):
+        return 64 * 1024
 
 
 class OutputPipe:
@@ -59,11 +91,12 @@ class OutputPipe:
 
     Attributes:
         child_fd: The child's end; give it to the spawner, then call `close_child_end`. -1 once it is closed.
+        capacity: Bytes it holds before its writer has to wait.
         closed: Whether all is read and written, and the descriptors are given back.
         slot: The instance.
     """
 
-    __slots__ = ("_fd", "_lines", "_sink", "_tail", "child_fd", "closed", "slot")
+    __slots__ = ("_fd", "_growing", "_lines", "_sink", "_tail", "capacity", "child_fd", "closed", "slot")
 
     def __init__(self, sink: LogSink, slot: int, read_fd: int, child_fd: int) -> None:
         """Take over both descriptors."""
@@ -71,6 +104,8 @@ class OutputPipe:
         self._fd = read_fd
         self._lines = LineAssembler()
         self._tail = TailRing()
+        self.capacity = _capacity(read_fd)
+        self._growing = self.capacity < _LARGE_PIPE
         self.child_fd = child_fd
         self.slot = slot
         self.closed = False
@@ -133,7 +168,16 @@ class OutputPipe:
                 # A pipe gives all it has: a short read has emptied it.
                 break
             size = _LARGE_READ
+        if self._growing and not self.closed and total * 4 >= self.capacity * 3:
+            self._grow()
         return total
+
+    def _grow(self) -> None:
+        """Its writer has waited for us, or nearly so: hold four times as much, as long as the kernel gives it."""
+        before = self.capacity
+        _resize(self._fd, min(_LARGE_PIPE, before * 4))
+        self.capacity = _capacity(self._fd)
+        self._growing = before < self.capacity < _LARGE_PIPE
 
     def _end(self) -> None:
         if self.closed:

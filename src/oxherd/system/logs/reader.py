@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from oxherd.system.logs.follow import LogStream
 from oxherd.system.logs.index import STREAMS
-from oxherd.system.logs.level import LevelTracker, parse_level
+from oxherd.system.logs.level import LevelTracker, may_reach, parse_level
 from oxherd.system.logs.names import for_instance
 
 if TYPE_CHECKING:
@@ -149,6 +149,9 @@ class _Tail:
         self._since = since
         self._least = least
         self._trackers: dict[tuple[int | None, int | None], LevelTracker] = {}
+        self._cut = False
+        self._matches = 0
+        self._unresolved = 0
 
     def all(self) -> Iterator[LogLine]:
         """Yield all of history, oldest first."""
@@ -188,7 +191,7 @@ class _Tail:
 
     def _last_of(self, segment: Segment, end: int | None, count: int) -> list[LogLine]:
         begin = self._begin(segment)
-        self._trackers = {}
+        self._forget_levels(cut=False)
         if segment.compressed:
             # There is no way into the middle of a gzip file.
             return list(deque(self._lines(segment.blocks(begin, end)), maxlen=count))
@@ -196,11 +199,12 @@ class _Tail:
         window = _FIRST_WINDOW
         while True:
             start = max(begin, segment.line_start(size - window))
-            # A window may begin in the middle of a traceback: its first lines have no level then and do not count,
-            # which is right as long as there are enough after them.
-            self._trackers = {}
+            self._forget_levels(cut=start > begin)
             found = deque(self._lines(segment.blocks(start, size)), maxlen=count)
-            if len(found) == count or start <= begin:
+            # A window may begin in the middle of a traceback. Lines of which the level is therefore not known are left
+            # out, which is right if there are enough after the last of them.
+            enough = len(found) == count and (self._least is None or self._matches - self._unresolved >= count)
+            if enough or start <= begin:
                 return list(found)
             window *= 4
 
@@ -217,35 +221,64 @@ class _Tail:
 
     def _lines(self, blocks: Iterable[Block]) -> Iterator[LogLine]:
         for block in blocks:
-            if self._since is not None and block.time < self._since:
+            if (self._since is not None and block.time < self._since) or self._skippable(block, block.data):
                 continue
-            stream = STREAMS[block.stream] if block.stream is not None and block.stream < len(STREAMS) else None
             lines = block.data.split(b"\n")
             if not lines[-1]:
                 lines.pop()
             for raw in lines:
-                line = _unwrap(raw) if raw.startswith(_WRAPPED) else None
-                if line is None:
-                    line = LogLine(
-                        time=block.time,
-                        process=self._process,
-                        instance=block.slot,
-                        stream=stream,
-                        text=raw.decode("utf-8", "replace").removesuffix("\r"),
-                        raw=raw,
-                    )
-                if self._wanted(line, block):
-                    yield line
+                if not self._skippable(block, raw):
+                    line = self._line(raw, block)
+                    if self._wanted(line, block):
+                        yield line
+
+    def _line(self, raw: bytes, block: Block) -> LogLine:
+        line = _unwrap(raw) if raw.startswith(_WRAPPED) else None
+        if line is not None:
+            return line
+        return LogLine(
+            time=block.time,
+            process=self._process,
+            instance=block.slot,
+            stream=STREAMS[block.stream] if block.stream is not None and block.stream < len(STREAMS) else None,
+            text=raw.decode("utf-8", "replace").removesuffix("\r"),
+            raw=raw,
+        )
+
+    # -- levels -------------------------------------------------------------------------------------------------
+
+    def _skippable(self, block: Block, text: bytes) -> bool:
+        """Return whether no line in ``text`` can be wanted, at a fraction of what looking at each would cost."""
+        if self._least is None:
+            return False
+        tracker = self._tracker(block)
+        if not tracker.below(self._least) or may_reach(text, self._least):
+            return False
+        tracker.skip()
+        return True
 
     def _wanted(self, line: LogLine, block: Block) -> bool:
         if self._least is None:
             return True
-        key = (line.instance, block.stream)
+        level = self._tracker(block).classify(line.text)
+        if level is None:
+            self._unresolved = self._matches
+        if level is None or level < self._least:
+            return False
+        self._matches += 1
+        return True
+
+    def _tracker(self, block: Block) -> LevelTracker:
+        key = (block.slot, block.stream)
         tracker = self._trackers.get(key)
         if tracker is None:
-            tracker = self._trackers[key] = LevelTracker()
-        level = tracker.classify(line.text)
-        return level is not None and level >= self._least
+            tracker = self._trackers[key] = LevelTracker(cut=self._cut)
+        return tracker
+
+    def _forget_levels(self, *, cut: bool) -> None:
+        self._trackers = {}
+        self._cut = cut
+        self._matches = self._unresolved = 0
 
     def close(self) -> None:
         self._stream.close()

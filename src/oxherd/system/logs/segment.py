@@ -51,6 +51,8 @@ class Segment:
         self._file = os.fdopen(fd, "rb", buffering=0)
         self._index = index
         self._gzip = gzip.GzipFile(fileobj=self._file, mode="rb") if compressed else None
+        self._buffer = b""
+        self._buffer_offset = 0
         self.serial = serial
         self.compressed = compressed
         status = os.fstat(fd)
@@ -140,25 +142,37 @@ class Segment:
 
     def blocks(self, start: int, end: int | None) -> Iterator[Block]:
         """Yield what stands from ``start`` (a line's beginning) up to ``end``, None being the end of the file."""
+        # What has been read ahead may have been truncated and written anew since.
+        self._buffer = b""
         position = start
         number = self._index.first_at(start) if self._index is not None else 0
-        while self._index is not None and (records := self._index.records(number, number + _RECORDS)):
-            for record in records:
-                if end is not None and record.offset >= end:
+        while self._index is not None and (rows := self._index.rows(number, number + _RECORDS)):
+            for time, offset, length, slot, stream, _ in rows:
+                if end is not None and offset >= end:
                     break
-                if record.offset > position:
-                    yield from self._bare(position, record.offset)
-                first = max(position, record.offset)
-                stop = record.offset + record.length if end is None else min(record.offset + record.length, end)
-                data = self._read_fully(first, stop - first)
+                if offset > position:
+                    yield from self._bare(position, offset)
+                first = max(position, offset)
+                stop = offset + length if end is None else min(offset + length, end)
+                data = self._buffered(first, stop - first)
                 if data:
-                    yield Block(time=record.time / 1e9, slot=record.slot, stream=record.stream, data=data)
+                    yield Block(time=time / 1e9, slot=slot, stream=stream, data=data)
                 position = max(position, stop)
             else:
-                number += len(records)
+                number += len(rows)
                 continue
             break
         yield from self._bare(position, end)
+
+    def _buffered(self, offset: int, length: int) -> bytes:
+        """Return those bytes; of small neighbours many are read at once."""
+        start = offset - self._buffer_offset
+        if start >= 0 and start + length <= len(self._buffer):
+            return self._buffer[start : start + length]
+        if length >= _CHUNK:
+            return self._read_fully(offset, length)
+        self._buffer, self._buffer_offset = self._read_fully(offset, _CHUNK), offset
+        return self._buffer[:length]
 
     def _bare(self, start: int, end: int | None) -> Iterator[Block]:
         """Yield text the index does not know, cut at line ends."""

@@ -6,7 +6,7 @@ import os
 import time
 
 from oxherd.system.logs.names import for_instance
-from oxherd.system.logs.pipe import TURN_BUDGET, OutputPipe, make_pipe
+from oxherd.system.logs.pipe import TURN_BUDGET, OutputPipe, make_pipe, may_exceed_share
 from oxherd.system.logs.ring import Batch
 from oxherd.system.logs.stamp import Stamper
 from oxherd.system.logs.writer import LogWriter
@@ -23,8 +23,8 @@ __all__ = ["LogSink"]
 
 # A pipe that is read again this soon is busy: it is then read by the clock. Waking up is what costs, not copying.
 _PAUSE = 0.010
-# A pipe that was found this full would fill up within the pause, and its writer wait for nothing.
-_FULL = 128 * 1024
+# A pipe of which this share was found full would fill up within the pause, and its writer wait for nothing.
+_FULL = 1 / 8
 _SHORT_PAUSE = 0.001
 
 
@@ -51,6 +51,7 @@ class LogSink:
     __slots__ = (
         "_echo",
         "_held_back",
+        "_large_pipes",
         "_loop",
         "_make_writer",
         "_parked",
@@ -88,6 +89,7 @@ class LogSink:
         self._parked: list[OutputPipe] = []
         self._tick: Timer | None = None
         self._held_back = False
+        self._large_pipes = may_exceed_share()
         self._per_instance = "{instance}" in path
         self._writers: dict[int, LogWriter] = {}
 
@@ -122,8 +124,7 @@ class LogSink:
         Raises:
             OSError: No descriptors or no memory are left; nothing is leaked.
         """
-        # Root has no share of pipe memory to use up; a user's 64 MiB are for the pipes of the apps as well.
-        read_fd, child_fd = make_pipe(1024 * 1024 if os.geteuid() == 0 else 256 * 1024)
+        read_fd, child_fd = make_pipe(large=self._large_pipes)
         return self._adopt(OutputPipe(self, slot, read_fd, child_fd))
 
     def attach(self, slot: int, read_fd: int) -> OutputPipe:
@@ -207,18 +208,18 @@ class LogSink:
             # One that has used up its budget stays watched: it is ready again at once, after the others.
             self._loop.unwatch(pipe.fd)
             self._parked.append(pipe)
-            self._schedule(size)
+            self._schedule(size / pipe.capacity)
 
-    def _schedule(self, size: int) -> None:
+    def _schedule(self, fullness: float) -> None:
         if self._tick is None:
-            self._tick = self._loop.call_later(_SHORT_PAUSE if size >= _FULL else _PAUSE, self._on_tick)
+            self._tick = self._loop.call_later(_SHORT_PAUSE if fullness >= _FULL else _PAUSE, self._on_tick)
 
     def _on_tick(self) -> None:
         self._tick = None
         if self._hold_back():
             return
         parked, self._parked = self._parked, []
-        most = 0
+        fullest = 0.0
         for pipe in parked:
             size = pipe.pull(TURN_BUDGET)
             if pipe.closed:
@@ -228,9 +229,9 @@ class LogSink:
             else:
                 self._parked.append(pipe)
             self._pipes[pipe] = self._loop.now()
-            most = max(most, size)
+            fullest = max(fullest, size / pipe.capacity)
         if self._parked:
-            self._schedule(most)
+            self._schedule(fullest)
 
     def _hold_back(self) -> bool:
         """Stop reading while the echo has more than its reader takes; the children wait, nothing is dropped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oxherd.system.logs.level import Level, LevelTracker, find_level, parse_level
+from oxherd.system.logs.level import Level, LevelTracker, find_level, may_reach, parse_level
 
 FOUND = [
     ('INFO:     127.0.0.1:5000 - "GET / HTTP/1.1" 200 OK', Level.INFO),
@@ -112,3 +112,32 @@ def test_a_level_in_the_message_of_a_traceback_is_not_taken_for_a_new_line() -> 
     tracker = LevelTracker()
     tracker.classify("Traceback (most recent call last):")
     assert tracker.classify('    logger.info("INFO: x")') is Level.ERROR
+
+
+@pytest.mark.parametrize(("text", "level"), FOUND)
+def test_what_is_skipped_quickly_never_says_it_is_that_bad(text: str, level: Level) -> None:
+    assert all(may_reach(text.encode(), least) for least in Level if level >= least)
+
+
+@pytest.mark.parametrize("least", [Level.WARNING, Level.ERROR, Level.CRITICAL])
+def test_harmless_lines_are_skipped_quickly(least: Level) -> None:
+    assert not may_reach(b'INFO:     "GET / HTTP/1.1" 200 OK\n{"level": "info", "msg": "x"}', least)
+    assert may_reach(b'{"level":50}', least)
+
+
+def test_skipped_lines_end_what_came_before_them() -> None:
+    tracker = LevelTracker()
+    assert not tracker.below(Level.ERROR)
+    tracker.classify("WARNING: x")
+    assert tracker.below(Level.ERROR)
+    tracker.skip()
+    assert tracker.classify("  continued") is Level.INFO
+    tracker.classify("Traceback (most recent call last):")
+    assert not tracker.below(Level.CRITICAL)
+
+
+def test_after_a_cut_the_first_line_that_says_nothing_has_no_level() -> None:
+    tracker = LevelTracker(cut=True)
+    lines = ["  File", "KeyError: x", "plain"]
+    assert [tracker.classify(line) for line in lines] == [None, None, Level.INFO]
+    assert LevelTracker(cut=True).classify("ERROR: x") is Level.ERROR

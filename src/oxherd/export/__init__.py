@@ -1,0 +1,1 @@
+"""What a stack looks like to other programs: pure functions of the model."""

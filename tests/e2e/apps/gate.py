@@ -1,0 +1,27 @@
+"""Work that takes exactly as long as the test wants: it says that it has begun, and waits for its gate to open.
+
+For a gate `door` in the directory GATES: `door.begun` appears when the work begins, and it ends once `door.open` is there.
+"""
+
+import os
+import time
+from pathlib import Path
+
+
+def directory():
+    return Path(os.environ["GATES"])
+
+
+def begun(name):
+    return directory() / f"{name}.begun"
+
+
+def opened(name):
+    return directory() / f"{name}.open"
+
+
+def pass_through(name):
+    """Wait at the gate."""
+    begun(name).write_text(str(os.getpid()))
+    while not opened(name).exists():
+        time.sleep(0.005)
