@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import generate_errors
 import generate_lifecycle
 
+from oxherd.cli.reference import reference
+from oxherd.config.reference import reference_markdown, schema_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,7 +21,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/concepts/lifecycle.md": generate_lifecycle.page,
+    "docs/reference/cli.md": reference,
     "docs/reference/errors.md": generate_errors.page,
+    "docs/reference/oxfile.md": reference_markdown,
+    "src/oxherd/config/oxfile.schema.json": schema_text,
 }
 
 

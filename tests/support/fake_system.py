@@ -73,6 +73,10 @@ class FakeSink:
         self.closed = False
         self.error: OSError | None = None
 
+    @property
+    def pipes(self) -> int:
+        return self.open_pipes
+
     def open_pipe(self, _slot: int) -> FakePipe:
         if self.error is not None:
             error, self.error = self.error, None

@@ -16,24 +16,22 @@ import signal
 import socket
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.waiting import wait_until
+from support.waiting import DEADLINE, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Nginx", "Postgres", "Redis", "find_binary", "listening", "nginx", "postgres", "redis", "unused_port"]
 
 PLACES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin")
 # Debian keeps PostgreSQL's server binaries off PATH; the newest version comes first.
 POSTGRES_PLACES = "/usr/lib/postgresql/*/bin"
-# Long enough for a machine that is busy with something else; nothing here takes a second on one that is not.
-PATIENCE = 60.0
 # Outgoing connections take their ports from here on (ip_local_port_range). Below it nobody is connected to a server
 # that is away by taking the server's own port for the client's end: such a connection to itself holds the port.
 EPHEMERAL = 32768
@@ -98,9 +96,20 @@ def _end(process: subprocess.Popen[bytes], signum: int = signal.SIGTERM) -> None
     if process.poll() is None:
         process.send_signal(signum)
     try:
-        process.wait(PATIENCE)
+        process.wait(DEADLINE)
     finally:
         process.kill()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool]) -> None:
+    """Wait until a server serves; one that ends before fails the test with what it said."""
+    try:
+        wait_until(lambda: process.poll() is not None or ready(), f"{process.args} to serve")
+        assert process.poll() is None, log.read_text()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 @dataclass
@@ -127,9 +136,8 @@ def redis() -> Iterator[Redis]:
     with _directory("redis") as home, (home / "log").open("wb") as log:
         command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         process = subprocess.Popen([*command, "--dir", str(home)], stdout=log, stderr=log)
+        _wait_ready(process, home / "log", lambda: listening(port))
         try:
-            wait_until(lambda: process.poll() is not None or listening(port), PATIENCE)
-            assert process.poll() is None, (home / "log").read_text()
             yield Redis(port, process)
         finally:
             _end(process)
@@ -143,12 +151,13 @@ class Postgres:
         home: Its directory: data, socket, log.
         port: Where it listens.
         account: Who it runs as; None for one's own account.
+        process: Its process while it runs.
     """
 
     home: Path
     port: int
     account: str | None
-    _pg_ctl: str = field(default_factory=lambda: find_binary("pg_ctl"))
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def dsn(self) -> str:
@@ -168,33 +177,49 @@ class Postgres:
     def initialise(self) -> None:
         """Make the database cluster; the superuser is `shop` and needs no password."""
         options = ("-U", "shop", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
-        self._run([find_binary("initdb"), "-D", str(self.data), *options])
+        self._ended_well(self._popen([find_binary("initdb"), "-D", str(self.data), *options]))
 
     def start(self) -> None:
-        """Start it and wait until it accepts connections."""
-        options = " ".join(self.command[3:])
-        log = str(self.home / "server.log")
-        self._run([self._pg_ctl, "-D", str(self.data), "-l", log, "-o", options, "-t", "60", "-w", "start"])
+        """Start it and wait until it serves."""
+        process = self._popen(self.command)
+        _wait_ready(process, self._log, self.serves)
+        self.process = process
 
     def stop(self) -> None:
         """Stop it and wait until it has gone; connections are cut."""
-        self._run([self._pg_ctl, "-D", str(self.data), "-m", "fast", "-t", "60", "-w", "stop"])
+        assert self.process is not None
+        self._ended_well(self._popen([find_binary("pg_ctl"), "-D", str(self.data), "-m", "fast", "-W", "stop"]))
+        self._ended_well(self.process)
+        self.process = None
 
-    def running(self) -> bool:
-        return (self.data / "postmaster.pid").exists()
-
-    def _run(self, command: list[str]) -> None:
-        # To a file: a pipe would stay open as long as the server that inherits it.
-        with (self.home / "commands.log").open("a+b") as log:
-            done = subprocess.run(
-                command, cwd=self.home, user=self.account, group=self._group, stdout=log, stderr=log, check=False
-            )
-            log.seek(0)
-            assert done.returncode == 0, log.read().decode()
+    def serves(self) -> bool:
+        """Whether it takes connections: what `pg_ctl -w` looks at."""
+        try:
+            return (self.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+        except (FileNotFoundError, IndexError):
+            return False
 
     @property
-    def _group(self) -> int | None:
-        return None if self.account is None else pwd.getpwnam(self.account).pw_gid
+    def _log(self) -> Path:
+        return self.home / "server.log"
+
+    def _popen(self, command: list[str]) -> subprocess.Popen[bytes]:
+        group = None if self.account is None else pwd.getpwnam(self.account).pw_gid
+        groups = None if self.account is None else ()
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.home,
+                user=self.account,
+                group=group,
+                extra_groups=groups,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _ended_well(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.wait(DEADLINE) == 0, self._log.read_text()
 
 
 @contextlib.contextmanager
@@ -210,7 +235,7 @@ def postgres(*, started: bool = True) -> Iterator[Postgres]:
         try:
             yield server
         finally:
-            if server.running():
+            if server.process is not None:
                 server.stop()
 
 
@@ -273,9 +298,8 @@ def nginx(upstream: int) -> Iterator[Nginx]:
     with _directory("nginx") as home:
         config, log = nginx_config(home, port, upstream), home / "error.log"
         process = subprocess.Popen([binary, "-p", str(home), "-e", str(log), "-c", str(config)])
+        _wait_ready(process, log, lambda: listening(port))
         try:
-            wait_until(lambda: process.poll() is not None or listening(port), PATIENCE)
-            assert process.poll() is None, log.read_text()
             yield Nginx(port, upstream, log)
         finally:
             _end(process, signal.SIGQUIT)

@@ -68,7 +68,8 @@ class _Lines:
         return f"{self._prefix}{_label(item)}"
 
     def age(self, item: dict[str, object]) -> float:
-        return time.monotonic() - self._since.setdefault(_label(item), time.monotonic())
+        now = time.monotonic()
+        return now - self._since.setdefault(_label(item), now)
 
     def text(self, item: dict[str, object]) -> str:
         """Return ``running (pid 123) after 0.8 s``."""

@@ -138,11 +138,11 @@ def _command(value: object) -> Command | None:
 def _check_target(settings: Effective) -> None:
     """A process has a command or an app."""
     has = [key for key in ("command", "app") if settings.setting(key) is not None]
-    if not has:
+    if not has and not any(settings.told(key) for key in ("command", "app")):
         expected = 'command = "…" (any program), or app = "module:attribute" (an ASGI or WSGI app)'
         hint = 'add command = "uvicorn main:app --port 8000", or whatever is to be run'
         settings.report(problems.missing_key(settings.place, "command", expected=expected, hint=hint))
-    elif len(has) > 1:
+    if len(has) > 1:
         message = "a process has a command or an app, not both"
         hint = "remove app to run the command as it is, or remove command to let Oxherd serve the app"
         settings.report(problems.conflict(settings.place_of("app"), message, expected="one of the two", hint=hint))
@@ -261,6 +261,8 @@ def _health(settings: Effective, kind: ProcessKind) -> HealthSpec | None:
 
 
 def _check_no_target(settings: Effective) -> None:
+    if any(settings.told(name) for name in ("endpoint", "url", "tcp", "command", "health_cmd")):
+        return
     for canonical in settings.layer.settings:
         if canonical.startswith("health_check.") and settings.local(canonical):
             place = settings.place_of(canonical)

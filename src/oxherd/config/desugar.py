@@ -6,19 +6,22 @@ profile that nobody asked for today is reported today.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 
 from oxherd.config import keys, problems
 from oxherd.config.draft import Draft, DraftProcess, EnvSetting, Layer, Setting
 from oxherd.config.keys import PROCESS, SUBTABLES, Key, Section
-from oxherd.config.kinds import OPTIONS, STRINGS
+from oxherd.config.kinds import COMMAND, OPTIONS, STRINGS
 from oxherd.config.positions import nearest_line
 from oxherd.config.problems import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
 
     from oxherd.errors import Problem
 
@@ -66,7 +69,9 @@ class Desugarer:
         if "apps" in document and "processes" in document:
             self.problems.append(problems.dialects_mixed(self.place(("apps",))))
         tables = self._table(document, ("processes",))
-        processes += [self._process(str(name), item, ("processes", str(name))) for name, item in tables.items()]
+        for key, item in tables.items():
+            if self._is_table(item, ("processes", key)):
+                processes.append(self._process(key, item, ("processes", key)))
         processes += self._apps(document)
         named: dict[str, DraftProcess] = {}
         for process in processes:
@@ -128,17 +133,21 @@ class Desugarer:
             hint = "write [[apps]] with two brackets on each side, once for each app"
             self.problems.append(problems.wrong_type(self.place(("apps",)), items, "an array of tables", hint=hint))
             return []
-        return [self._app(item, ("apps", index)) for index, item in enumerate(items)]
+        indexed = [(item, ("apps", index)) for index, item in enumerate(items)]
+        return [self._app(item, path) for item, path in indexed if self._is_table(item, path)]
 
-    def _app(self, item: object, path: KeyPath) -> DraftProcess:
-        name = ""
-        if isinstance(item, dict) and "name" in item:
-            name = item["name"] if isinstance(item["name"], str) else ""
-            if not isinstance(item["name"], str):
-                self.problems.append(problems.wrong_type(self.place((*path, "name")), item["name"], "a string"))
-            item = {key: value for key, value in item.items() if key != "name"}
-        process = self._process(name, item, path)
-        if name or not isinstance(item, dict):
+    def _is_table(self, item: object, path: KeyPath) -> TypeGuard[dict[str, object]]:
+        if not isinstance(item, dict):
+            self.problems.append(problems.wrong_type(self.place(path), item, "a table", hint=_table_hint(path)))
+        return isinstance(item, dict)
+
+    def _app(self, item: dict[str, object], path: KeyPath) -> DraftProcess:
+        name = item.get("name", "")
+        if not isinstance(name, str):
+            self.problems.append(problems.wrong_type(self.place((*path, "name")), name, "a string"))
+            name = ""
+        process = self._process(name, {key: value for key, value in item.items() if key != "name"}, path)
+        if name:
             return process
         command = str(item.get("command", item.get("app", ""))).split()
         guess = re.sub(r"[^A-Za-z0-9_.-]", "-", os.path.basename(command[0])) if command else ""
@@ -153,20 +162,15 @@ class Desugarer:
         if first is not process:
             self.problems.append(problems.duplicate_name(process.place, process.name, first.place.line))
 
-    def _process(self, name: str, item: object, path: KeyPath) -> DraftProcess:
+    def _process(self, name: str, item: dict[str, object], path: KeyPath) -> DraftProcess:
         layer = Layer()
         profiles: dict[str, Layer] = {}
-        if isinstance(item, dict):
-            self._process_table(item, path, layer, local=True)
-            for profile, table in self._table(item, (*path, "profiles")).items():
-                profiles[profile] = Layer()
-                inner = (*path, "profiles", profile)
-                if isinstance(table, dict):
-                    self._process_table(table, inner, profiles[profile], local=True, profile=profile)
-                else:
-                    self.problems.append(problems.wrong_type(self.place(inner), table, "a table"))
-        else:
-            self.problems.append(problems.wrong_type(self.place(path), item, "a table", hint=_table_hint(path)))
+        self._process_table(item, path, layer, local=True)
+        for profile, table in self._table(item, (*path, "profiles")).items():
+            inner = (*path, "profiles", profile)
+            profiles[profile] = Layer()
+            if self._is_table(table, inner):
+                self._process_table(table, inner, profiles[profile], local=True, profile=profile)
         return DraftProcess(name=name, place=self.place(path), layer=layer, profiles=profiles)
 
     def _process_table(
@@ -255,8 +259,7 @@ class Desugarer:
         for name, item in self._table(document, ("deploy",)).items():
             path = ("deploy", name)
             deploys[name] = Layer()
-            if not isinstance(item, dict):
-                self.problems.append(problems.wrong_type(self.place(path), item, "a table", hint=_table_hint(path)))
+            if not self._is_table(item, path):
                 continue
             for written, value in item.items():
                 key = keys.DEPLOY.keys.get(written.replace("-", "_"))
@@ -301,6 +304,8 @@ def _table_hint(path: KeyPath) -> str:
 
 
 def _type_hint(key: Key, value: object) -> str:
+    if key.kind is COMMAND and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return f"write it as one string: {key.name} = {json.dumps(shlex.join(value), ensure_ascii=False)}"
     if (
         isinstance(value, str)
         and bool in key.kind.types

@@ -52,6 +52,12 @@ def absolute(path: str, folder: str, environ: Mapping[str, str]) -> str:
     return os.path.normpath(os.path.join(folder, path))
 
 
+def _expanded(value: object, expander: Expander) -> object:
+    if isinstance(value, list):
+        return [_expanded(item, expander) for item in value]
+    return expander.text(value) if isinstance(value, str) else value
+
+
 @dataclass(slots=True, kw_only=True)
 class Effective:
     """The settings of one process, read.
@@ -105,6 +111,15 @@ class Effective:
         setting = self.layer.settings.get(canonical)
         return setting is not None and setting.local
 
+    def told(self, name: str) -> bool:
+        """Return whether a key of this name was written and refused, or one that was meant to be it."""
+        inside = f"{self.place.key}."
+        return any(
+            problem.key.startswith(inside)
+            and (problem.key.rpartition(".")[2] == name or problem.hint == f'did you mean "{name}"?')
+            for problem in self.around.found
+        )
+
     def report(self, problem: Problem) -> None:
         """Add a problem."""
         self.around.found.append(problem)
@@ -135,9 +150,7 @@ class Effective:
                 return self._command(setting, expander)
             value = setting.value
             if has_reference(value) and kind is not kinds.COMMANDS:
-                value = (
-                    [expander.text(item) for item in value] if isinstance(value, list) else expander.text(str(value))
-                )
+                value = _expanded(value, expander)
                 if value == "" and self.lenient:
                     return None
             read = kind.read(value)

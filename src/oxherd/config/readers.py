@@ -250,10 +250,14 @@ def _option(item: object) -> object:
     return item
 
 
+# A tuple: what stands in the file may be an array, which no set could be asked for.
+_CONDITIONS = ("started", "ready", "completed")
+
+
 def read_depends(value: object) -> tuple[tuple[str, str], ...]:
     """Return pairs of name and condition; the condition is empty where only a list was given."""
     if isinstance(value, dict):
-        if not set(value.values()) <= {"started", "ready", "completed"} or not all(value):
+        if not all(name and condition in _CONDITIONS for name, condition in value.items()):
             raise ValueError('conditions out of "started", "ready" and "completed"')
         return tuple((str(name), str(condition)) for name, condition in value.items())
     return tuple((name, "") for name in dict.fromkeys(read_strings(value)))

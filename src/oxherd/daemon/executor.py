@@ -228,6 +228,7 @@ class Executor:
             pipe.close_child_end()
             pipe.finish()
         handle.pipes = []
+        self._sinks.settle()
 
     # -- timers -------------------------------------------------------------------------------------------------
 

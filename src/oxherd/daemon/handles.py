@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from oxherd.config.model import LogSpec
     from oxherd.core.instance import Timer
     from oxherd.daemon.children import Child
     from oxherd.system import loop
@@ -121,6 +122,7 @@ class ProcessHandle:
         "last_run",
         "pre_start",
         "scale",
+        "sink_settings",
         "sinks",
         "spec",
         "stack",
@@ -135,6 +137,7 @@ class ProcessHandle:
         self.generation = 0
         self.wanted = False
         self.scale: int | None = None  # what `oxherd scale` asked for, until the oxfile says something new
+        self.sink_settings: LogSpec | None = None  # under which the sinks were opened
         self.sinks: dict[str, Sink] = {}  # by stream: output, or stdout and stderr
         self.pre_start = ""  # "", "running", "done" or "failed: ..." for the current generation
         self.last_run: float | None = None  # unix time of the last scheduled run

@@ -57,6 +57,7 @@ class Sinks:
         self._start_helper = start_helper
         self._report = report
         self._echo = echo
+        self._leaving: list[Sink] = []
 
     def paths(self, process: ProcessHandle) -> SinkPaths:
         """Return where the output of a process goes; ``{instance}`` in a path gives each instance a file of its own."""
@@ -71,6 +72,7 @@ class Sinks:
 
     def of(self, process: ProcessHandle) -> tuple[Sink, Sink | None]:
         """Return the sinks of a process, stderr's None where it shares stdout's."""
+        self._follow_settings(process)
         paths = self.paths(process)
         if paths.error_path is None or paths.error_index is None:
             return self._open(process, paths.path, paths.index, "output"), None
@@ -95,6 +97,30 @@ class Sinks:
                 owner=None,
             )
         return sink
+
+    def _follow_settings(self, process: ProcessHandle) -> None:
+        """Give up sinks that were opened under other settings.
+
+        Two sinks must not write to one file: while an instance still writes, new rotation settings for the same file
+        wait for the next start that finds no instance running.
+        """
+        wanted, opened = process.spec.logs, process.sink_settings
+        process.sink_settings = wanted
+        if opened is None or opened == wanted:
+            return
+        moved = (opened.file, opened.error_file) != (wanted.file, wanted.error_file)
+        if not moved and any(sink.pipes for sink in process.sinks.values()):
+            process.sink_settings = opened
+            return
+        self._leaving.extend(process.sinks.values())
+        process.sinks.clear()
+        self.settle()
+
+    def settle(self) -> None:
+        """Close the given up sinks that no incarnation writes to any more."""
+        for sink in [sink for sink in self._leaving if not sink.pipes]:
+            self._leaving.remove(sink)
+            sink.close()
 
     def reopen(self, process: ProcessHandle) -> None:
         """Open the files of a process anew, after logrotate moved them."""

@@ -150,6 +150,7 @@ class StackKeeper:
             process = stack.processes.get(spec.name)
             if process is None:
                 process = stack.processes[spec.name] = ProcessHandle(stack, spec)
+                self.fill(process)
             elif process.spec != spec:
                 if running_too or all(handle.down for handle in process.instances.values()):
                     self._take(process, spec)
@@ -160,8 +161,6 @@ class StackKeeper:
         return stack, notes
 
     def _take(self, process: ProcessHandle, spec: ProcessSpec) -> None:
-        if process.spec.logs != spec.logs:
-            self._sinks.close(process)
         if process.spec.instances != spec.instances:
             process.scale = None
         process.spec = spec

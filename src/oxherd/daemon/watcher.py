@@ -59,7 +59,7 @@ class _Entry:
 class _Satellite:
     """A running satellite and what it was started for."""
 
-    __slots__ = ("buffer", "helper", "keys", "last_line", "rules")
+    __slots__ = ("buffer", "helper", "keys", "last_line", "ready", "rules")
 
     def __init__(self, keys: list[Hashable], rules: list[dict[str, list[str]]]) -> None:
         self.keys = keys
@@ -67,6 +67,7 @@ class _Satellite:
         self.helper: Helper | None = None
         self.buffer = b""
         self.last_line = ""
+        self.ready = False
 
     def watches(self, wanted: dict[Hashable, dict[str, list[str]]]) -> bool:
         """Whether it watches exactly this."""
@@ -210,7 +211,7 @@ class Watcher:
                 continue
             self._take(satellite, message)
 
-    def _take(self, satellite: _Satellite, message: dict[str, object]) -> None:
+    def _take(self, satellite: _Satellite, message: object) -> None:
         match message:
             case {"ready": True}:
                 self._ready(satellite)
@@ -224,6 +225,7 @@ class Watcher:
                     self._changed(satellite.keys[number], entry, [str(path) for path in paths])
 
     def _ready(self, satellite: _Satellite) -> None:
+        satellite.ready = True
         if satellite is not self._current:
             return
         self._retry = _FIRST_RETRY

@@ -27,6 +27,7 @@ SUPERVISOR_LEAF = "supervisor"
 
 _PERIOD = 100_000  # microseconds; the kernel's default
 _PREFIX = "oxherd-"
+_MOVE_ROUNDS = 20  # what is forked meanwhile is moved in the next
 _HINT = "run the supervisor under systemd with Delegate=yes (`oxherd service install`), or set limits.hard = false"
 
 
@@ -122,7 +123,7 @@ def prepare(name: str, limits: LimitSpec, *, proc: str = "/proc") -> CgroupHandl
                 _enable(parent, controller)
             folder = os.path.join(parent, safe)
             if folder not in made:
-                os.mkdir(folder, 0o755)
+                _make_anew(folder)
                 made[folder] = home.kind
             _limit(folder, home.kind, controller, limits)
     except (OSError, SystemFault) as error:
@@ -135,9 +136,8 @@ def prepare(name: str, limits: LimitSpec, *, proc: str = "/proc") -> CgroupHandl
 
 
 def _fault(error: OSError) -> SystemFault:
-    if error.errno == errno.EEXIST:
-        hint = "processes of an earlier run may live in it: kill them, then remove it with rmdir"
-        return SystemFault(f"the cgroup {error.filename} is there already", hint=hint)
+    if error.errno == errno.EBUSY:
+        return SystemFault(f"the cgroup {error.filename} holds processes of an earlier run", hint="kill them first")
     return SystemFault(f"making the cgroup {error.filename}: {error.strerror}", hint=_HINT)
 
 
@@ -200,26 +200,26 @@ def _parent_for_children(home: Home) -> str:
     # The root of the whole machine (alone without cgroup.type) may have processes and children; cgroups(7).
     if parent != home.folder or not os.path.exists(f"{parent}/cgroup.type"):
         return parent
-    leaf = os.path.join(parent, SUPERVISOR_LEAF)
+    for _ in range(_MOVE_ROUNDS):
+        members = _members(parent)
+        if not members:
+            return parent
+        _move(members, parent, os.path.join(parent, SUPERVISOR_LEAF))
+    raise SystemFault(
+        f"cgroup v2: the processes of {parent} cannot be moved to {SUPERVISOR_LEAF}/ below it", hint=_HINT
+    )
+
+
+def _move(members: list[int], parent: str, leaf: str) -> None:
     table = ProcessTable.scan()
     own = {os.getpid(), *table.descendants(os.getpid())}
-    while members := _members(parent):
-        # A parent of 0 is outside of this container: `docker exec` put it here.
-        strangers = [
-            pid for pid in members if pid not in own and (pid in table.processes and table.processes[pid].ppid)
-        ]
-        if strangers:
-            raise SystemFault(
-                f"cgroup v2: {parent} also holds processes that are not Oxherd's (pid {strangers[0]})", hint=_HINT
-            )
-        _make(leaf)
-        for pid in members:
-            _try_write(f"{leaf}/cgroup.procs", str(pid))
-        if _members(parent) == members:
-            raise SystemFault(f"cgroup v2: the processes of {parent} cannot be moved to {leaf}", hint=_HINT)
-        table = ProcessTable.scan()
-        own = {os.getpid(), *table.descendants(os.getpid())}
-    return parent
+    for pid in members:
+        # Without a parent it came from outside of this container, by `docker exec`, and may be moved as well.
+        if pid not in own and pid in table.processes and table.processes[pid].ppid:
+            raise SystemFault(f"cgroup v2: {parent} also holds processes that are not Oxherd's (pid {pid})", hint=_HINT)
+    _make(leaf)
+    for pid in members:
+        _try_write(f"{leaf}/cgroup.procs", str(pid))
 
 
 def _members(folder: str) -> list[int]:
@@ -232,6 +232,15 @@ def _make(folder: str) -> None:
         os.mkdir(folder, 0o755)
     except FileExistsError:
         return
+
+
+def _make_anew(folder: str) -> None:
+    try:
+        os.mkdir(folder, 0o755)
+    except FileExistsError:
+        # A supervisor that was killed removed nothing. Busy means that its programs live on.
+        os.rmdir(folder)
+        os.mkdir(folder, 0o755)
 
 
 def _enable(parent: str, controller: str) -> None:

@@ -62,7 +62,7 @@ class Placement:
         proc: Where procfs is mounted.
     """
 
-    __slots__ = ("unified", "_by_controller")
+    __slots__ = ("_by_controller", "unified")
 
     def __init__(self, pid: int = 0, proc: str = "/proc") -> None:
         """Read both files."""

@@ -50,6 +50,10 @@ class Pipe(Protocol):
 class Sink(Protocol):
     """A log file with its rotation."""
 
+    @property
+    def pipes(self) -> int:
+        """How many incarnations write to it."""
+
     def open_pipe(self, slot: int) -> Pipe:
         """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
 

@@ -407,3 +407,18 @@ def test_a_client_that_goes_away_does_not_stop_what_it_began(bench):
     bench.loop.advance(10)
     assert bench.status() == {"web": "running"}
     assert not answer.done
+
+
+def test_new_log_settings_wait_until_nobody_writes_to_the_file(bench):
+    web = spec("web", logs=LogSpec(file="/var/log/web.log"))
+    bench.up(web)
+    (old,) = bench.system.sinks.values()
+    bench.ask("apply", bench.changed(web, logs=LogSpec(file="/var/log/new.log")))
+    bench.loop.advance(1)
+    assert old.closed
+    assert bench.system.sinks["/var/log/new.log"].open_pipes == 1
+
+
+def test_a_process_that_was_never_started_is_shown_as_stopped(bench):
+    bench.up(spec("web"), spec("worker"), names=["web"])
+    assert bench.status() == {"web": "running", "worker": "stopped"}

@@ -145,7 +145,10 @@ def oxherd(folder, capfdbinary, monkeypatch):
     def run(*words):
         monkeypatch.setattr("sys.argv", ["oxherd", *words])
         code = quick_status(words[1:]) if words[:1] in {("status",), ("ls",)} else None
-        code = main(words) if code is None else code
+        try:
+            code = main(words) if code is None else code
+        except SystemExit as end:  # how click ends a completion
+            code = end.code
         captured = capfdbinary.readouterr()
         return Result(code, captured.out.decode(), captured.err.decode())
 

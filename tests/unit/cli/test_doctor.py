@@ -296,13 +296,6 @@ def test_a_log_directory_that_cannot_be_written(tmp_path, monkeypatch):
     assert only(capacity.check_disk(looked)).what == f"its logs cannot be written: {tmp_path}/logs is not writable"
 
 
-def test_the_memory_of_a_container_is_its_limit(tmp_path):
-    (tmp_path / "memory.max").write_text("1048576\n")
-    assert capacity.machine(str(tmp_path)).memory == 1 << 20
-    (tmp_path / "memory.max").write_text("max\n")
-    assert capacity.machine(str(tmp_path)).memory > 1 << 20
-
-
 # -- supervisor and home --------------------------------------------------------------------------------------------
 
 

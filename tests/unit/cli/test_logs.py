@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from datetime import datetime
 
@@ -213,6 +215,17 @@ def test_names_and_streams_choose_lines(names, stream, texts):
         line("unknown", instance=None, stream=None),
     ]
     assert [item.text for item in lines if choose(names, stream)(item)] == texts
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(home, shop):
+    with open(own_log(home, shop, "worker"), "w") as file:
+        file.writelines(f"line {number} {'x' * 200}\n" for number in range(20_000))
+    main = f"{sys.executable} -c 'import sys; from oxherd.cli.main import main; sys.exit(main())' logs worker -n 20000"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {main} | head -n 1"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.startswith("worker | line 0 ")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("follow", [False, True])

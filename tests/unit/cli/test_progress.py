@@ -20,17 +20,27 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def terminal(monkeypatch):
-    made = Terminal()
-    monkeypatch.setattr(sys, "stdout", made)
+def on_terminal(monkeypatch):
+    """Show items on a terminal and return what it got."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    return made
+
+    def show(output, *items, prefix=""):
+        made = Terminal()
+        # Within the test: pytest puts its own stdout in place between the fixtures and the test.
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", made)
+            with progress_of(output, prefix) as progress:
+                for one in items:
+                    progress.show(one)
+        return made.getvalue()
+
+    return show
 
 
-def last_screen(terminal):
+def last_screen(text):
     """Return the words of the final drawing."""
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     return [" ".join(line.split()) for line in plain.replace("\r", "\n").splitlines() if line.strip()]
 
 
@@ -38,33 +48,40 @@ def item(process, status, **more):
     return {"process": process, "label": process, "instance": 0, "status": status, "pid": None, "detail": "", **more}
 
 
-def test_each_instance_keeps_one_line_that_ends_settled(terminal):
-    with progress_of(Output(), "shop/") as progress:
-        progress.show(item("web", "starting"))
-        progress.show(item("worker", "starting"))
-        progress.show(item("web", "running", pid=7))
-        progress.show(item("worker", "crashed", detail="exited with 1"))
-    lines = last_screen(terminal)[-2:]
+def test_each_instance_keeps_one_line_that_ends_settled(on_terminal):
+    drawn = on_terminal(
+        Output(),
+        item("web", "starting"),
+        item("worker", "starting"),
+        item("web", "running", pid=7),
+        item("worker", "crashed", detail="exited with 1"),
+        prefix="shop/",
+    )
+    lines = last_screen(drawn)[-2:]
     assert re.fullmatch(r"\+ shop/web running \(pid 7\) after \d\.\d s", lines[0])
     assert lines[1] == "x shop/worker crashed: exited with 1"
 
 
+def test_what_is_on_its_way_shows_for_how_long(on_terminal):
+    assert re.search(r"web starting +\d\.\d s", last_screen(on_terminal(Output(), item("web", "starting")))[-1])
+
+
 @pytest.mark.parametrize(
-    ("output", "environ"),
-    [(Output(json=True), {}), (Output(quiet=True), {}), (Output(), {"TERM": "dumb"})],
+    ("output", "environ", "text"),
+    [
+        (Output(json=True), {}, ""),
+        (Output(quiet=True), {}, ""),
+        (Output(), {"TERM": "dumb"}, "web: starting\n"),
+    ],
 )
-def test_nothing_is_drawn_over_for_programs_and_those_who_want_quiet(terminal, monkeypatch, output, environ):
+def test_nothing_is_drawn_over_where_that_cannot_be_or_is_not_wanted(on_terminal, monkeypatch, output, environ, text):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    with progress_of(output) as progress:
-        progress.show(item("web", "starting"))
-    assert "\x1b" not in terminal.getvalue()
-    assert terminal.getvalue() == ("" if output.json or output.quiet else "web: starting\n")
+    assert on_terminal(output, item("web", "starting")) == text
 
 
-def test_no_color_keeps_the_words(terminal, monkeypatch):
+def test_no_color_keeps_the_words(on_terminal, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
-    with progress_of(Output()) as progress:
-        progress.show(item("web", "running", pid=7))
-    assert not re.search(r"\x1b\[3\d", terminal.getvalue())
-    assert "running (pid 7)" in terminal.getvalue()
+    drawn = on_terminal(Output(), item("web", "running", pid=7))
+    assert not re.search(r"\x1b\[3\d", drawn)
+    assert "running (pid 7)" in drawn

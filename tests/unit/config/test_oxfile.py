@@ -240,7 +240,6 @@ def test_every_mistake_is_told_at_once_and_in_order(refused):
         ("OX104", 5, "processes.web.instances"),
         ("OX102", 6, "processes.web.colour"),
         ("OX105", 8, "processes.web.health_check.interval_secs"),
-        ("OX105", 9, "processes.worker"),
         ("OX102", 10, "processes.worker.comand"),
         ("OX107", 11, "processes.worker.depends_on"),
     ]

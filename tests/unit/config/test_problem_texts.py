@@ -75,6 +75,20 @@ ERRORS = [
     ),
     (
         "OX103",
+        '[processes.web]\ncommand = ["uvicorn", "main:app", "a b"]\n',
+        "oxfile.toml:2: processes.web.command: wrong type [OX103]\n"
+        '    found:    ["uvicorn", "main:app", "a b"] (an array)\n'
+        "    expected: a command line\n"
+        "    hint:     write it as one string: command = \"uvicorn main:app 'a b'\"",
+    ),
+    (
+        "OX102",
+        '[processes.web]\ncomand = "run"\n',
+        'oxfile.toml:2: processes.web.comand: unknown key "comand" [OX102]\n'
+        '    hint:     did you mean "command"?',
+    ),
+    (
+        "OX103",
         "[processes]\nweb = 1\n",
         "oxfile.toml:2: processes.web: wrong type [OX103]\n"
         "    found:    1 (an integer)\n"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from oxherd.cli.checks.finding import ok, problem, warning
 from oxherd.control.paths import stack_id
+from oxherd.system.resources import memory_total
 from oxherd.units import format_bytes
 
 TYPE_CHECKING = False
@@ -34,20 +35,7 @@ class Machine:
 
 def machine(root: str = "/sys/fs/cgroup") -> Machine:
     """Look at this machine, or at the part of it that a container has."""
-    return Machine(memory=_memory(root), nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1], cgroups=_cgroups(root))
-
-
-def _memory(root: str) -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            with open(os.path.join(root, name), encoding="ascii") as file:
-                text = file.read().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            total = min(total, int(text))
-    return total
+    return Machine(memory=memory_total(), nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1], cgroups=_cgroups(root))
 
 
 def _cgroups(root: str) -> str:

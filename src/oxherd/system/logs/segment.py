@@ -167,11 +167,14 @@ class Segment:
     def _buffered(self, offset: int, length: int) -> bytes:
         """Return those bytes; of small neighbours many are read at once."""
         start = offset - self._buffer_offset
-        if start >= 0 and start + length <= len(self._buffer):
+        if not 0 <= start <= len(self._buffer):
+            start = len(self._buffer)
+        elif start + length <= len(self._buffer):
             return self._buffer[start : start + length]
-        if length >= _CHUNK:
-            return self._read_fully(offset, length)
-        self._buffer, self._buffer_offset = self._read_fully(offset, _CHUNK), offset
+        # What is there of it is kept: there is no cheap way back in a gzip file.
+        kept = self._buffer[start:]
+        self._buffer = kept + self._read_fully(offset + len(kept), max(length, _CHUNK) - len(kept))
+        self._buffer_offset = offset
         return self._buffer[:length]
 
     def _bare(self, start: int, end: int | None) -> Iterator[Block]:
