@@ -52,7 +52,7 @@ def unused_port() -> int:
 def find_binary(name: str) -> str:
     """Return the path of a server's binary; without one the test is skipped, or fails where CI is set."""
     path = shutil.which(name)
-    places = [*PLACES, *sorted(glob.glob(POSTGRES_PLACES), reverse=True)]  # noqa: PTH207 - names, not paths
+    places = [*PLACES, *sorted(glob.glob(POSTGRES_PLACES), reverse=True)]
     for place in places:
         path = path or shutil.which(name, path=place)
     if path is None:

@@ -63,17 +63,27 @@ class _Lines:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._since: dict[str, float] = {}
+        self._trouble: dict[str, object] = {}
+        self._labels: dict[tuple[object, object], str] = {}
 
     def label(self, item: dict[str, object]) -> str:
-        return f"{self._prefix}{_label(item)}"
+        # The first name stands: web:1 is called web by the supervisor once it is the only one left, which would be
+        # another line here.
+        label = self._labels.setdefault((item.get("process"), item.get("instance")), _label(item))
+        return f"{self._prefix}{label}"
 
     def age(self, item: dict[str, object]) -> float:
         now = time.monotonic()
-        return now - self._since.setdefault(_label(item), now)
+        return now - self._since.setdefault(self.label(item), now)
 
     def text(self, item: dict[str, object]) -> str:
         """Return ``running (pid 123) after 0.8 s``."""
         status, detail = str(item.get("status")), item.get("detail")
+        if status in _BAD:
+            self._trouble[self.label(item)] = detail
+        elif detail == self._trouble.get(self.label(item)):
+            # The next attempt still carries why the last one ended; said once is enough.
+            detail = ""
         age = self.age(item)
         if status == "running" and item.get("pid") is not None:
             return f"running (pid {item['pid']}) after {age:.1f} s"

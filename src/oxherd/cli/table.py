@@ -87,13 +87,14 @@ def status_table(rows: Sequence[Row], *, color: bool = False) -> str:
 
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+    runs = row.get("pid") is not None
     texts = {
         "STACK": _stack(row),
         "NAME": label(row),
         "PID": _text(row.get("pid")),
         "STATUS": _text(row.get("status")),
-        "CPU": _number(row.get("cpu_percent"), "{:.1f}%"),
-        "MEM": _bytes(row.get("memory_bytes")),
+        "CPU": _number(row.get("cpu_percent") if runs else None, "{:.1f}%"),
+        "MEM": _bytes(row.get("memory_bytes") if runs else None),
         "RESTARTS": _text(row.get("restarts")),
         "UPTIME": _age(row.get("uptime_seconds")),
     }

@@ -255,10 +255,8 @@ def _stop_running(instance: Instance, _event: Event, now: float, _chance: float)
 
 
 def _restart_running(instance: Instance, _event: Event, now: float, _chance: float) -> Result:
-    again = replace(
-        instance, desired=Desired.UP, reason=Reason.REQUESTED, restart_pending=True, restarts=instance.restarts + 1
-    )
-    return _tell_to_go(again, now)
+    again = replace(instance, desired=Desired.UP, reason=Reason.REQUESTED, restart_pending=True, detail="")
+    return _tell_to_go(replace(again, restarts=again.restarts + 1), now)
 
 
 def _condemned(instance: Instance, event: Event, now: float, _chance: float) -> Result:
@@ -281,13 +279,12 @@ _CONDEMNED_EVENT = {
 }
 
 
-def _not_ready_in_time(instance: Instance, _event: Event, now: float, chance: float) -> Result:
-    detail = f"not ready after {instance.policy.ready_timeout:g} s"
-    return _condemned(instance, Condemned(instance.incarnation, Reason.TIMEOUT, detail), now, chance)
-
-
-def _ran_too_long(instance: Instance, _event: Event, now: float, chance: float) -> Result:
-    detail = f"ran longer than its timeout of {instance.policy.run_timeout:g} s"
+def _too_slow(instance: Instance, event: Event, now: float, chance: float) -> Result:
+    """It did not become ready in time, or ran longer than it may."""
+    if event == TimerFired(Timer.READY):
+        detail = f"not ready after {instance.policy.ready_timeout:g} s"
+    else:
+        detail = f"ran longer than its timeout of {instance.policy.run_timeout:g} s"
     return _condemned(instance, Condemned(instance.incarnation, Reason.TIMEOUT, detail), now, chance)
 
 
@@ -367,7 +364,7 @@ def _build() -> Mapping[State, Mapping[EventKind, Rule]]:
         e.STOP: _rule(_stop_running, s.STOPPING),
         e.RESTART: _rule(_restart_running, s.STOPPING),
         e.EXITED: _rule(_exited_by_itself, s.SWEEPING),
-        e.T_RUN: _rule(_ran_too_long, s.STOPPING),
+        e.T_RUN: _rule(_too_slow, s.STOPPING),
     }
     written: dict[State, dict[EventKind, Rule]] = {
         s.STOPPED: {**down, e.STOP: _rule(_ignore)},
@@ -391,7 +388,7 @@ def _build() -> Mapping[State, Mapping[EventKind, Rule]]:
             **living,
             e.READY: _rule(_ready, s.RUNNING),
             e.T_SETTLE: _rule(_ready, s.RUNNING),
-            e.T_READY: _rule(_not_ready_in_time, s.STOPPING),
+            e.T_READY: _rule(_too_slow, s.STOPPING),
             e.CONDEMNED: _rule(_condemned, s.STARTING, s.STOPPING),
         },
         s.RUNNING: {

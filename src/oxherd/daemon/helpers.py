@@ -68,6 +68,8 @@ class Helper:
         self._launch: Launch | None = None
         self._child: Child | None = None
         self._read_fd = -1
+        self._inode = 0
+        self._killed = False
         self._on_output: Callable[[bytes], None] = _deaf
         self._on_end: Callable[[HelperEnd], None] = _deaf
 
@@ -96,6 +98,7 @@ class Helper:
         finally:
             os.close(child_fd)
         self._launch = launch
+        self._inode = os.fstat(self._read_fd).st_ino
         self._on_output, self._on_end = on_output, on_end
         self._loop.watch_read(self._read_fd, self._readable)
         self._child = self._children.adopt(launch, self._exited)
@@ -103,10 +106,10 @@ class Helper:
     def kill(self) -> None:
         """End it and everything it started, with SIGKILL. Nothing is called back any more; idempotent."""
         self._on_output = self._on_end = _deaf
-        if self._child is not None:
-            launch = self._child
-            self._system.kill_all([*self._system.tree(launch.pid), *self._left()], 9)
-            self._system.signal(launch.pid, launch.pidfd, 9)
+        if self._child is not None and not self._killed:
+            self._killed = True
+            self._system.kill_all(self._system.tree(self._child.pid), 9)
+            self._system.signal(self._child.pid, self._child.pidfd, 9)
         self._close()
 
     def _readable(self) -> None:
@@ -138,18 +141,12 @@ class Helper:
         for _ in range(64):
             if not self._take():
                 break
-        if self._read_fd >= 0:
-            # Somebody still holds the other end.
-            self._system.kill_all(self._left(), 9)
-            self._close()
+        if self._killed or self._read_fd >= 0:
+            # What it forked while it was killed; or somebody still holds the other end of the pipe.
+            left = self._system.leftovers(self._request.mark, launch.pid, self._children.pids, {self._inode})
+            self._system.kill_all(left, 9)
+        self._close()
         self._on_end(end)
-
-    def _left(self) -> list[int]:
-        launch = self._launch
-        if launch is None or self._read_fd < 0:
-            return []
-        inode = os.fstat(self._read_fd).st_ino
-        return self._system.leftovers(self._request.mark, launch.pid, self._children.pids, {inode})
 
     def _close(self) -> None:
         if self._read_fd >= 0:

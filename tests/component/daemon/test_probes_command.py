@@ -38,11 +38,11 @@ class Bench:
             chance=lambda: 0.5,
         )
 
-    def watch(self, script: str, *, argv=None, key="web", instance=0, env=None, **health) -> None:
+    def watch(self, script: str, *, argv=None, key="web", instance=0, env=None, user=None, **health) -> None:
         argv = argv or ("/bin/sh", "-c", script)
         spec = HealthSpec(command=Command(text=script, argv=argv), **health)
         environ = {"PATH": os.environ["PATH"], "OXHERD_MARK": f"test-{os.getpid()}/{key}/0/health", **(env or {})}
-        context = ProbeContext(instance=instance, env=environ, cwd=self.cwd)
+        context = ProbeContext(instance=instance, env=environ, cwd=self.cwd, user=user)
         self.prober.watch(key, spec, context, self.loop.now())
 
     def result(self, wait: float = 0.1):
@@ -112,6 +112,14 @@ def test_a_command_that_does_not_end_is_killed_at_the_timeout_with_all_it_starte
     bench.loop.advance(5.0)
     assert bench.reports[0][2].detail == "no end of /bin/sh within 5 s"
     assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+def test_a_command_whose_launcher_fails_says_what_it_could_not_do(bench):
+    bench.watch("exit 0", user="no-such-user-here")
+    result = bench.result()
+    assert not result.ok
+    assert result.detail.startswith("could not start: ")
+    assert "no-such-user-here" in result.detail
 
 
 def test_what_a_command_leaves_behind_is_ended_with_it(bench, tmp_path):

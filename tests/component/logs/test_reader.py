@@ -109,6 +109,19 @@ def test_the_last_lines_of_a_large_file_are_read_from_its_end(bench) -> None:
     assert texts(read_logs([source(bench)], last=30_000)) == numbered(1_970_000, 2_000_000).decode().split()
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_the_last_lines_of_a_large_compressed_file_are_found(bench, indexed: bool) -> None:
+    write(bench.sink(max_bytes=2_000_000, compress=False), numbered(0, 223_000))
+    assert compress(f"{bench.path}.1")
+    index = f"{bench.index}.1"
+    assert compress(index)
+    if not indexed:
+        os.unlink(f"{index}.gz")
+    lines = list(read_logs([source(bench)], last=20_000))
+    assert texts(lines) == numbered(203_000, 223_000).decode().split()
+    assert {line.instance for line in lines} == ({0} if indexed else {0, None})
+
+
 def test_since_leaves_out_what_is_older(bench) -> None:
     sink = bench.sink(max_bytes=90, max_files=99, compress=False)
     write(sink, numbered(0, 25))

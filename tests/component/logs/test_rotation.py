@@ -13,6 +13,7 @@ import pytest
 from oxherd.system.logs import file as file_module
 from oxherd.system.logs import rotate as rotate_module
 from oxherd.system.logs.index import IndexReader
+from oxherd.system.logs.reader import LogSource, read_logs
 
 
 def write(bench, sink, data: bytes, slot: int = 0) -> None:
@@ -100,6 +101,9 @@ def test_an_old_file_is_compressed_by_a_helper_and_then_removed(bench) -> None:
     parts = [gzip.decompress(path.read_bytes()) for path in bench.files()[:-1]]
     assert b"".join([*parts, bench.path.read_bytes()]) == text
     assert all(child.wait() == 0 for child in bench.children)
+    assert {path.suffix for path in bench.directory.glob("web.idx.*")} == {".gz"}
+    lines = read_logs([LogSource(process="web", path=str(bench.path), index=str(bench.index))])
+    assert [(line.raw, line.instance) for line in lines] == [(line, 0) for line in text.splitlines()]
     bench.loop.until(lambda: not bench.loop.timers)
 
 
@@ -107,18 +111,18 @@ def test_one_helper_at_a_time_and_another_only_when_it_is_dead(bench) -> None:
     sink = bench.sink(max_bytes=10, max_files=9)
     write(bench, sink, b"".join(b"%08d\n" % number for number in range(4)))
     first = str(bench.directory / "web.log.1")
-    assert [argv[-1] for argv in bench.helpers] == [first]
+    assert [argv[4] for argv in bench.helpers] == [first]
     with open(first, "rb") as worked_on:
         fcntl.flock(worked_on, fcntl.LOCK_EX)
         bench.loop.advance(10)
         bench.loop.advance(10)
         assert len(bench.helpers) == 1
     bench.loop.advance(100)
-    assert [argv[-1] for argv in bench.helpers] == [first, first]
+    assert [argv[4] for argv in bench.helpers] == [first, first]
     # It is done: the next one's turn.
     os.rename(first, first + ".gz")
     bench.loop.advance(100)
-    assert [argv[-1] for argv in bench.helpers] == [first, first, str(bench.directory / "web.log.2")]
+    assert [argv[4] for argv in bench.helpers] == [first, first, str(bench.directory / "web.log.2")]
 
 
 def test_what_a_dead_helper_left_is_swept_when_the_log_is_opened(bench) -> None:

@@ -85,3 +85,19 @@ def test_no_color_keeps_the_words(on_terminal, monkeypatch):
     drawn = on_terminal(Output(), item("web", "running", pid=7))
     assert not re.search(r"\x1b\[3\d", drawn)
     assert "running (pid 7)" in drawn
+
+
+def test_an_instance_keeps_its_name_when_it_becomes_the_only_one(on_terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    text = on_terminal(Output(), item("web", "stopping", label="web:1", instance=1), item("web", "stopped", instance=1))
+    assert [line.split(":")[:2] for line in text.splitlines()] == [["web", "1"], ["web", "1"]]
+
+
+def test_why_the_last_attempt_ended_is_said_once(on_terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    items = [
+        item("web", status, detail=detail)
+        for status, detail in (("backoff", "no"), ("starting", "no"), ("starting", "db"))
+    ]
+    assert on_terminal(Output(), *items) == "web: backoff: no\nweb: starting\n"
+    assert on_terminal(Output(), items[2]) == "web: starting: db\n"

@@ -1,4 +1,4 @@
-"""Compresses one retired log file; run as a program of its own: ``python -I -S compress.py web.log.7``.
+"""Compresses a retired log and its index; run as a program of its own: ``python -I -S compress.py web.log.7 web.idx.7``.
 
 It is started by path, not as a module of the package, so that it is ready in milliseconds and imports nothing but the
 standard library. The source is removed only when its compressed copy is complete and on the disk. A lock on the source
@@ -100,13 +100,15 @@ def _keep_metadata(target: int, status: os.stat_result) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Compress the one file that is named; 0 if there is nothing left to do, 1 if it failed."""
-    try:
-        os.nice(19)
-        compress(arguments[0])
-    except OSError as error:
-        sys.stderr.write(f"oxherd: cannot compress {arguments[0]}: {error.strerror}\n")
-        return 1
+    """Compress the files that are named; 0 if there is nothing left to do, 1 if one failed."""
+    os.nice(19)
+    # The log last: that it is gone is what says that all is done.
+    for path in reversed(arguments):
+        try:
+            compress(path)
+        except OSError as error:
+            sys.stderr.write(f"oxherd: cannot compress {path}: {error.strerror}\n")
+            return 1
     return 0
 
 

@@ -30,16 +30,20 @@ class Compressor:
     Args:
         loop: For the timer.
         path: The log.
+        index_path: Its index.
         rotation: Knows the numbers of the retired files.
         start_helper: Starts a program without waiting for it.
     """
 
-    __slots__ = ("_current", "_loop", "_path", "_rotation", "_start_helper", "_timer", "_wait")
+    __slots__ = ("_current", "_index_path", "_loop", "_path", "_rotation", "_start_helper", "_timer", "_wait")
 
-    def __init__(self, *, loop: Loop, path: str, rotation: Rotation, start_helper: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self, *, loop: Loop, path: str, index_path: str, rotation: Rotation, start_helper: Callable[[list[str]], None]
+    ) -> None:
         """Nothing runs until `wake`."""
         self._loop = loop
         self._path = path
+        self._index_path = index_path
         self._rotation = rotation
         self._start_helper = start_helper
         self._current: int | None = None
@@ -48,14 +52,15 @@ class Compressor:
 
     def sweep(self) -> None:
         """Remove what dead helpers have left half done."""
-        for serial in find_serials(self._path, PARTIAL):
-            source = rotated(self._path, serial)
-            if not _locked(source):
-                try:
-                    os.unlink(source + PARTIAL)
-                except OSError:
-                    # Not ours to remove, or gone: the helper makes its own anew.
-                    continue
+        for path in (self._path, self._index_path):
+            for serial in find_serials(path, PARTIAL):
+                source = rotated(path, serial)
+                if not _locked(source):
+                    try:
+                        os.unlink(source + PARTIAL)
+                    except OSError:
+                        # Not ours to remove, or gone: the helper makes its own anew.
+                        continue
 
     def wake(self) -> None:
         """Something may be there to compress."""
@@ -88,7 +93,8 @@ class Compressor:
     def _start(self, serial: int) -> None:
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "compress.py")
         try:
-            self._start_helper([sys.executable, "-I", "-S", script, rotated(self._path, serial)])
+            files = [rotated(self._path, serial), rotated(self._index_path, serial)]
+            self._start_helper([sys.executable, "-I", "-S", script, *files])
         except OSError:
             # No pids or no memory now: the timer tries again.
             return

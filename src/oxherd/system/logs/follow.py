@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from oxherd.system.logs.names import rotated
+from oxherd.system.logs.names import exists
 from oxherd.system.logs.segment import Block, Segment, open_current, open_rotated, rotated_serials, serial_of
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class LogStream:
         return segment
 
     def _is_ours(self, serial: int) -> bool:
-        return os.path.exists(rotated(self._index_path, serial))
+        return exists(self._index_path, serial)
 
     # -- following ----------------------------------------------------------------------------------------------
 

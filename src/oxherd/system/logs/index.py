@@ -12,6 +12,8 @@ import os
 from dataclasses import dataclass
 from struct import Struct, error
 
+from oxherd.system.logs.names import COMPRESSED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,10 +136,10 @@ class IndexWriter:
 
 
 class IndexReader:
-    """Reads an index that may be growing.
+    """Reads an index: one that may be growing, or a compressed one.
 
     Args:
-        path: The index file.
+        path: The index file; ``.gz`` at its end says that it is compressed.
 
     Raises:
         OSError: It cannot be opened.
@@ -147,15 +149,27 @@ class IndexReader:
     def __init__(self, path: str) -> None:
         """Open the file and read its header."""
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        header = _unpack_header(os.pread(self._fd, _HEADER.size, 0))
-        if header is None:
+        self._unpacked: bytes | None = None
+        try:
+            if path.endswith(COMPRESSED):
+                self._unpacked = _unpack_file(self._fd)
+            header = _unpack_header(self._pread(_HEADER.size, 0))
+            if header is None:
+                raise ValueError(path)
+        except BaseException:
             os.close(self._fd)
-            raise ValueError(path)
+            raise
         self.header = header
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        if self._unpacked is not None:
+            return self._unpacked[offset : offset + length]
+        return os.pread(self._fd, length, offset)
 
     def __len__(self) -> int:
         """Return the number of records there are now."""
-        return max(0, (os.fstat(self._fd).st_size - _HEADER.size) // _RECORD.size)
+        size = os.fstat(self._fd).st_size if self._unpacked is None else len(self._unpacked)
+        return max(0, (size - _HEADER.size) // _RECORD.size)
 
     def records(self, start: int, stop: int) -> list[IndexRecord]:
         """Return the records from ``start`` up to ``stop``, fewer if there are not as many."""
@@ -166,7 +180,7 @@ class IndexReader:
 
     def rows(self, start: int, stop: int) -> list[tuple[int, int, int, int, int, int]]:
         """Return the same as plain tuples: a log of single lines has a million of them."""
-        data = os.pread(self._fd, max(0, stop - start) * _RECORD.size, _HEADER.size + start * _RECORD.size)
+        data = self._pread(max(0, stop - start) * _RECORD.size, _HEADER.size + start * _RECORD.size)
         return list(_RECORD.iter_unpack(data[: len(data) - len(data) % _RECORD.size]))
 
     def first_at(self, offset: int) -> int:
@@ -193,6 +207,18 @@ class IndexReader:
             else:
                 high = middle
         return low
+
+
+def _unpack_file(fd: int) -> bytes:
+    import zlib  # noqa: PLC0415 - the supervisor reads no compressed index
+
+    parts = []
+    while part := os.read(fd, 1 << 20):
+        parts.append(part)
+    try:
+        return zlib.decompress(b"".join(parts), wbits=31)
+    except zlib.error as damaged:
+        raise ValueError(str(damaged)) from damaged
 
 
 def _unpack_header(data: bytes) -> IndexHeader | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["COMPRESSED", "PARTIAL", "find_serials", "for_instance", "rotated"]
+__all__ = ["COMPRESSED", "PARTIAL", "all_serials", "exists", "find_serials", "for_instance", "rotated"]
 
 COMPRESSED = ".gz"
 PARTIAL = ".gz.tmp"
@@ -35,6 +35,17 @@ def find_serials(path: str, suffix: str = "") -> list[int]:
             if number.isascii() and number.isdigit() and number[0] != "0":
                 serials.append(int(number))
     return sorted(serials)
+
+
+def all_serials(path: str) -> set[int]:
+    """Return the numbers N for which there is a ``path.N``, compressed or not."""
+    return {*find_serials(path), *find_serials(path, COMPRESSED)}
+
+
+def exists(path: str, serial: int) -> bool:
+    """Return whether there is a ``path.N``, compressed or not."""
+    name = rotated(path, serial)
+    return os.path.lexists(name) or os.path.lexists(name + COMPRESSED)
 
 
 def for_instance(path: str, index_path: str, slot: int) -> tuple[str, str]:

@@ -191,22 +191,22 @@ class _Tail:
 
     def _last_of(self, segment: Segment, end: int | None, count: int) -> list[LogLine]:
         begin = self._begin(segment)
-        self._forget_levels(cut=False)
-        if segment.compressed:
-            # There is no way into the middle of a gzip file.
-            return list(deque(self._lines(segment.blocks(begin, end)), maxlen=count))
         size = segment.size() if end is None else end
+        if segment.compressed:
+            # Its index alone says how long it is, and where a line begins in the middle of it.
+            size = segment.covered()
         window = _FIRST_WINDOW
         while True:
-            start = max(begin, segment.line_start(size - window))
+            start = max(begin, segment.line_start(size - window) if size > window else 0)
             self._forget_levels(cut=start > begin)
-            found = deque(self._lines(segment.blocks(start, size)), maxlen=count)
+            found = deque(self._lines(segment.blocks(start, None if segment.compressed else size)), maxlen=count)
             # A window may begin in the middle of a traceback. Lines of which the level is therefore not known are left
             # out, which is right if there are enough after the last of them.
             enough = len(found) == count and (self._least is None or self._matches - self._unresolved >= count)
             if enough or start <= begin:
                 return list(found)
-            window *= 4
+            # Every look into a compressed file begins at its beginning.
+            window *= 64 if segment.compressed else 4
 
     def _too_old(self, segment: Segment) -> bool:
         # The clock of file times is some milliseconds behind the one of the records.

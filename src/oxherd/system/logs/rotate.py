@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oxherd.system.logs.index import IndexHeader, IndexReader
-from oxherd.system.logs.names import COMPRESSED, find_serials, rotated
+from oxherd.system.logs.names import COMPRESSED, all_serials, exists, rotated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +37,11 @@ class Rotation:
 
     def adopt(self, file: LogFile) -> IndexHeader:
         """Find out the number of the file that has just been opened; returns what its index has to say of it."""
-        indexed = find_serials(self._index_path)
-        logs = {*find_serials(self._path), *find_serials(self._path, COMPRESSED)}
-        self.kept = [serial for serial in indexed if serial in logs]
-        for serial in indexed:
-            if serial not in logs:
-                _remove(rotated(self._index_path, serial))
+        indexed = all_serials(self._index_path)
+        logs = all_serials(self._path)
+        self.kept = sorted(indexed & logs)
+        for serial in indexed - logs:
+            _remove(rotated(self._index_path, serial))
         known = self._serial_of(file)
         self.serial = max((*logs, *indexed, self.serial - 1, 0)) + 1 if known is None else known
         return self._header(file)
@@ -65,7 +64,7 @@ class Rotation:
         Raises:
             OSError: The file cannot be renamed or the next not be created; the current one goes on being written.
         """
-        while self._taken(self.serial):
+        while exists(self._path, self.serial):
             self.serial += 1
         file.rename(rotated(self._path, self.serial))
         try:
@@ -78,22 +77,19 @@ class Rotation:
         self.prune()
         return self._header(file)
 
-    def _taken(self, serial: int) -> bool:
-        target = rotated(self._path, serial)
-        return os.path.lexists(target) or os.path.lexists(target + COMPRESSED)
-
     def prune(self) -> None:
         """Remove the oldest files beyond the number that is kept."""
         while len(self.kept) > self._keep:
             serial = self.kept.pop(0)
-            old = rotated(self._path, serial)
-            for path in (old, old + COMPRESSED, rotated(self._index_path, serial)):
-                _remove(path)
+            _remove(rotated(self._path, serial))
+            _remove(rotated(self._index_path, serial))
 
 
 def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        # Gone already, or not ours to remove: either way there is nothing more to do about it here.
-        return
+    for name in (path, path + COMPRESSED):
+        if os.path.lexists(name):
+            try:
+                os.unlink(name)
+            except OSError:
+                # Gone just now, or not ours to remove: either way there is nothing more to do about it here.
+                continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oxherd.system.logs.index import IndexReader
-from oxherd.system.logs.names import COMPRESSED, find_serials, rotated
+from oxherd.system.logs.names import COMPRESSED, all_serials, rotated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,6 +209,12 @@ def _open_index(path: str) -> IndexReader | None:
         return None
 
 
+def _open_rotated_index(path: str, serial: int) -> IndexReader | None:
+    name = rotated(path, serial)
+    index = _open_index(name)
+    return _open_index(name + COMPRESSED) if index is None else index
+
+
 def open_current(path: str, index_path: str) -> Segment | None:
     """Open the file that is being written; None if there is none.
 
@@ -225,8 +231,8 @@ def open_current(path: str, index_path: str) -> Segment | None:
 
 def serial_of(index_path: str, identity: tuple[int, int]) -> int | None:
     """Return the number under which the file of that device and inode was retired, for its index still names it."""
-    for serial in reversed(find_serials(index_path)):
-        index = _open_index(rotated(index_path, serial))
+    for serial in sorted(all_serials(index_path), reverse=True):
+        index = _open_rotated_index(index_path, serial)
         if index is not None:
             index.close()
             if (index.header.device, index.header.inode) == identity:
@@ -243,7 +249,7 @@ def open_rotated(path: str, index_path: str, serial: int) -> Segment | None:
             fd = os.open(candidate, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             continue
-        index = _open_index(rotated(index_path, serial))
+        index = _open_rotated_index(index_path, serial)
         return Segment(fd, index=index, serial=serial, compressed=compressed)
     return None
 
@@ -254,8 +260,8 @@ def rotated_serials(path: str, index_path: str) -> list[int]:
     Those without an index are somebody else's, logrotate's for instance, whose numbers run the other way round: they are
     put in the order of their times, before those of Oxherd.
     """
-    indexed = set(find_serials(index_path))
-    logs = {*find_serials(path), *find_serials(path, COMPRESSED)}
+    indexed = all_serials(index_path)
+    logs = all_serials(path)
     return [*sorted(logs - indexed, key=lambda serial: (_mtime(path, serial), serial)), *sorted(logs & indexed)]
 
 

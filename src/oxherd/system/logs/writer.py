@@ -90,7 +90,9 @@ class LogWriter:
         self._rotation = Rotation(path, index_path, spec.max_files)
         self._compressor: Compressor | None = None
         if spec.compress:
-            self._compressor = Compressor(loop=loop, path=path, rotation=self._rotation, start_helper=start_helper)
+            self._compressor = Compressor(
+                loop=loop, path=path, index_path=index_path, rotation=self._rotation, start_helper=start_helper
+            )
         self._spill: SpillRing | None = None
         self._reason = ""
         self._retry_timer: Timer | None = None
