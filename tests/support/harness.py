@@ -209,6 +209,18 @@ class Supervised:
         """The pid of the supervisor."""
         return int(self.request("ping")["pid"])
 
+    def wait_for_supervisor(self) -> None:
+        """Wait until a supervisor that is being started by something else takes connections."""
+
+        def answers() -> bool:
+            try:
+                self.client().close()
+            except OxherdError:
+                return False
+            return True
+
+        wait_until(answers, "a supervisor")
+
     def hang_up(self) -> None:
         """Forget the connections: the supervisor they lead to is another one now."""
         for connection in (self._events, self._client):
@@ -224,17 +236,28 @@ class Supervised:
         self.hang_up()
         return pid
 
-    def fds(self) -> dict[str, str]:
-        """Return the supervisor's descriptors and what they lead to, without connections of clients."""
+    def fds(self) -> list[str]:
+        """Return what the supervisor's descriptors lead to, inode numbers left out; it serves no client meanwhile."""
         self.hang_up()
-        folder = f"/proc/{self._pid_by_lock()}/fd"
-        found = {}
+        wait_until(lambda: self._connections() == 0, "the supervisor to hang up too")
+        folder = f"/proc/{self.pid_by_lock}/fd"
+        found = []
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):
-                found[name] = os.readlink(f"{folder}/{name}")
-        return found
+                found.append(os.readlink(f"{folder}/{name}").partition(":[")[0])
+        return sorted(found)
 
-    def _pid_by_lock(self) -> int:
+    def wait_fds(self, before: list[str]) -> None:
+        """Wait until the supervisor has the descriptors it had."""
+        wait_until(lambda: self.fds() == before, lambda: f"{before}, it is {self.fds()}")
+
+    def _connections(self) -> int:
+        lines = Path("/proc/net/unix").read_text().splitlines()
+        return sum(line.endswith(f" {self.home.socket}") for line in lines) - 1
+
+    @property
+    def pid_by_lock(self) -> int:
+        """The pid of the supervisor, without asking it."""
         return int(Path(self.home.lock).read_text())
 
     # -- what there is ----------------------------------------------------------------------------------------------

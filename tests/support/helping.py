@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -9,6 +10,7 @@ from oxherd.core.exits import ExitStatus
 from oxherd.daemon.children import Children
 from oxherd.daemon.helpers import Helpers
 from oxherd.system.spawn import Launch, LaunchRequest, launch
+from oxherd.system.tree import descendants
 from support.fake_loop import FakeLoop
 
 __all__ = ["HelperSystem", "make_helpers"]
@@ -45,7 +47,7 @@ class HelperSystem:
         return True
 
     def tree(self, pid: int) -> list[int]:
-        return []
+        return descendants(pid)
 
     def leftovers(self, mark: str, main_pid: int, known: object, pipes: object) -> list[int]:
         """Find by the mark, as the real port does."""
@@ -61,7 +63,8 @@ class HelperSystem:
 
     def kill_all(self, pids: object, signum: int) -> None:
         for pid in pids:
-            os.kill(pid, signum)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
 
 
 def make_helpers(loop: FakeLoop) -> tuple[Helpers, HelperSystem]:

@@ -77,7 +77,8 @@ class _Lines:
         return now - self._since.setdefault(self.label(item), now)
 
     def text(self, item: dict[str, object]) -> str:
-        """Return ``running (pid 123) after 0.8 s``."""
+        """Return ``running (pid 123) after 0.8 s``; without the time where it was so from the beginning."""
+        new = self.label(item) not in self._since
         status, detail = str(item.get("status")), item.get("detail")
         if status in _BAD:
             self._trouble[self.label(item)] = detail
@@ -85,10 +86,11 @@ class _Lines:
             # The next attempt still carries why the last one ended; said once is enough.
             detail = ""
         age = self.age(item)
+        after = "" if new else f" after {age:.1f} s"
         if status == "running" and item.get("pid") is not None:
-            return f"running (pid {item['pid']}) after {age:.1f} s"
+            return f"running (pid {item['pid']}){after}"
         if status in _SETTLED and status not in _BAD:
-            return f"{status} after {age:.1f} s" + (f": {detail}" if detail and status != "stopped" else "")
+            return f"{status}{after}" + (f": {detail}" if detail and status != "stopped" else "")
         return f"{status}: {detail}" if detail else status
 
 

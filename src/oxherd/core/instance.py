@@ -58,9 +58,23 @@ class Reason(Enum):
         return self in {Reason.EXITED, Reason.SPAWN_FAILED}
 
     @property
+    def event(self) -> str:
+        """The kind of event that tells of it."""
+        return _EVENTS.get(self, "ended")
+
+    @property
     def condemned(self) -> bool:
         """Whether the supervisor itself ended the incarnation, for a fault."""
         return self in {Reason.UNHEALTHY, Reason.MEMORY, Reason.CPU, Reason.TIMEOUT}
+
+
+# What a condemned incarnation is announced as.
+_EVENTS = {
+    Reason.UNHEALTHY: "unhealthy",
+    Reason.MEMORY: "over-memory",
+    Reason.CPU: "over-cpu",
+    Reason.TIMEOUT: "timed-out",
+}
 
 
 class Timer(Enum):

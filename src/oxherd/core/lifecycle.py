@@ -268,15 +268,7 @@ def _condemned(instance: Instance, event: Event, now: float, _chance: float) -> 
         return marked, (() if instance.unhealthy else (Announce("unhealthy", event.detail),))
     failing = replace(marked, reason=event.reason, failures=instance.failures + 1)
     going, commands = _tell_to_go(failing, now)
-    return going, (Announce(_CONDEMNED_EVENT[event.reason], event.detail), *commands)
-
-
-_CONDEMNED_EVENT = {
-    Reason.UNHEALTHY: "unhealthy",
-    Reason.MEMORY: "over-memory",
-    Reason.CPU: "over-cpu",
-    Reason.TIMEOUT: "timed-out",
-}
+    return going, (Announce(event.reason.event, event.detail), *commands)
 
 
 def _too_slow(instance: Instance, event: Event, now: float, chance: float) -> Result:

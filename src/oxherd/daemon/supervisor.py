@@ -94,7 +94,10 @@ class Supervisor:
         self._draining = True
         try:
             while self._queue:
-                self._handle(*self._queue.popleft())
+                try:
+                    self._handle(*self._queue.popleft())
+                except Exception as error:  # noqa: BLE001 - a bug in one event must not lose those behind it
+                    self.loop.failed(error)
         finally:
             self._draining = False
 

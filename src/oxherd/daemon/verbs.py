@@ -172,7 +172,7 @@ class Verbs:
         reply.on_close(self._supervisor.events.subscribe(forward))
 
     def _why(self, args: Args, reply: Reply) -> None:
-        cards = []
+        cards: list[dict[str, object]] = []
         stack = self._stack(args)
         for unit in self._keeper.units(stack, _names(args)):
             for handle in unit.handles():

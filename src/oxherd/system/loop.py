@@ -199,6 +199,10 @@ class Loop:
             heapq.heapify(self._timers)
             self._cancelled = 0
 
+    def failed(self, error: BaseException) -> None:
+        """Report the exception of something that must not end the turn it happened in."""
+        self._on_error(error)
+
     def _call(self, callback: Callable[[], None]) -> None:
         try:
             callback()

@@ -104,7 +104,7 @@ def _same(wanted: str, held: str) -> bool:
 def _unix_sockets(path: str) -> Iterator[_Socket]:
     wanted = os.fsencode(path)
     for line in (read_file("/proc/net/unix") or b"").split(b"\n")[1:]:
-        fields = line.split(b" ", 7) if b"  " not in line else line.split(None, 7)
+        fields = line.split(None, 7)
         if len(fields) == 8 and fields[7] == wanted:
             yield _Socket(path, fields[6], -1, listening=True)
 
@@ -155,19 +155,21 @@ _IN_USE = (
     "connection in use",
     "only one usage of each socket address",
 )
-# In this order: the more exact pattern comes first. Group 1 is the host, group 2 the port.
+# In this order: the more exact pattern comes first. Group 1 is the host or path, group 2 the port.
 _ADDRESSES = (
     r"\(\s*['\"]([^'\"]*)['\"]\s*,\s*(\d{1,5})",  # Python: ('127.0.0.1', 8000), ('::1', 8000, 0, 0)
-    r"(unix:/[^\s,;]*)()",  # nginx, gunicorn
+    r"unix:(/[^\s,;]*)()",  # nginx, gunicorn
     r"['\"](/[^'\"]+)['\"]()",  # a path in quotes
+    r"in use:? (/\S+)()",  # Node: address already in use /run/app.sock
     r"\[([0-9a-fA-F:.]*:[0-9a-fA-F:.]*)\]:(\d{1,5})",  # [::1]:8000
     r"\"([0-9a-fA-F.:]+)\" port (\d{1,5})",  # Ruby: for "0.0.0.0" port 3000
     r"(::(?:[0-9a-fA-F]+)?):(\d{1,5})\b",  # Node: :::3000, ::1:3000
-    r"([A-Za-z0-9][A-Za-z0-9.-]*|\*|\b):(\d{2,5})\b",  # 0.0.0.0:80, *:6379, localhost:80, :8080
+    r"([A-Za-z0-9][A-Za-z0-9.-]*|\*):(\d{2,5})\b",  # 0.0.0.0:80, *:6379, localhost:80
+    r"(?:^|\s)():(\d{2,5})\b",  # Go: listen tcp :8080
     r"()\b[Pp]ort[ :=]+(\d{1,5})\b",  # Port 5000 is in use, running on port 5432
 )
 # PostgreSQL names the address in the line that complains, and the port in the hint after it.
-_HOST_ONLY = r"[\"']([0-9.]{7,15}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)[\"']"
+_HOST_ALONE = r"[\"']([0-9.]{7,15}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)[\"']"
 # The lines around the complaint in which an address still belongs to it.
 _AFTER, _BEFORE = 6, 3
 
@@ -183,27 +185,30 @@ def address_in_use(lines: Sequence[bytes]) -> tuple[str, int] | None:
         port 0 for a unix socket. A host that is not printed is "".
     """
     texts = [line.decode("utf-8", "replace") for line in lines]
-    for at in range(len(texts) - 1, -1, -1):
-        lowered = texts[at].lower()
-        if any(words in lowered for words in _IN_USE):
-            return _address_near(texts, at)
+    complaints = [at for at, text in enumerate(texts) if any(words in text.lower() for words in _IN_USE)]
+    if not complaints:
+        return None
+    # The last complaint is the one it ended with. What is said in one breath is surer than what stands nearby.
+    for at in reversed(complaints):
+        found = _address_in(texts[at])
+        if found is not None:
+            return found
+    at = complaints[-1]
+    host = re.search(_HOST_ALONE, texts[at])
+    for text in (*texts[at + 1 : at + 1 + _AFTER], *reversed(texts[max(0, at - _BEFORE) : at])):
+        found = _address_in(text)
+        if found is not None:
+            return (found[0] or (host.group(1) if host else ""), found[1])
+    return (host.group(1) if host else "", 0)
+
+
+def _address_in(text: str) -> tuple[str, int] | None:
+    plain = _without_clutter(text)
+    for pattern in _ADDRESSES:
+        match = re.search(pattern, plain)
+        if match and int(match.group(2) or 0) < 65536:
+            return match.group(1).removeprefix("*"), int(match.group(2) or 0)
     return None
-
-
-def _address_near(texts: list[str], at: int) -> tuple[str, int]:
-    host = ""
-    nearby = [texts[at], *texts[at + 1 : at + 1 + _AFTER], *reversed(texts[max(0, at - _BEFORE) : at])]
-    for text in nearby:
-        alone = re.search(_HOST_ONLY, text)
-        host = host or (alone.group(1) if alone and text is texts[at] else "")
-        for pattern in _ADDRESSES:
-            match = re.search(pattern, _without_clutter(text))
-            if match and (match.group(1) or match.group(2)):
-                found = match.group(1) or host
-                port = int(match.group(2) or 0)
-                if port < 65536:
-                    return ("" if found == "*" else found), port
-    return host, 0
 
 
 def _without_clutter(text: str) -> str:

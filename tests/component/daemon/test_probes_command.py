@@ -111,6 +111,7 @@ def test_a_command_that_does_not_end_is_killed_at_the_timeout_with_all_it_starte
     bench.loop.run_until((tmp_path / "pids").exists)
     bench.loop.advance(5.0)
     assert bench.reports[0][2].detail == "no end of /bin/sh within 5 s"
+    bench.loop.run_until(lambda: not bench.loop.watched)
     assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
 
 

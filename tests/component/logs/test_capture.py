@@ -278,6 +278,23 @@ def test_a_later_supervisor_reads_on_in_the_pipe_of_the_earlier(bench) -> None:
     assert pipe.slot == 3
 
 
+def test_a_pipe_is_handed_on_with_its_unfinished_line(bench) -> None:
+    first, second = bench.sink(), bench.sink()
+    pipe = first.open_pipe(2)
+    child_fd = os.dup(pipe.child_fd)
+    os.write(child_fd, b"whole\nfirst half, ")
+    fd, held = pipe.detach()
+    assert (pipe.closed, first.pipes, held) == (True, 0, b"first half, ")
+    os.write(child_fd, b"second half\n")
+    heir = second.attach(2, fd, held)
+    os.close(child_fd)
+    bench.loop.until(lambda: heir.closed)
+    assert bench.path.read_bytes() == b"whole\nfirst half, second half\n"
+    ended = first.open_pipe(0)
+    ended.close_child_end()
+    assert ended.detach() == (-1, b"")
+
+
 def test_an_instance_may_have_a_log_of_its_own(bench) -> None:
     sink = bench.sink(path=bench.directory / "web-{instance}.log")
     for slot in (0, 1):

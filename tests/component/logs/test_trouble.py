@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from oxherd.config.model import LogFormat
 from oxherd.system.logs import file as file_module
 from oxherd.system.logs.index import IndexReader
 
@@ -112,6 +114,7 @@ def test_what_the_ring_cannot_hold_is_counted_and_the_count_written_first(bench,
     dropped = int(got[1].split()[1])
     assert got[1] == b"oxherd: %d lines dropped (disk full: No space left on device)\n" % dropped
     assert got[2:] == lines[dropped:]
+    assert bench.recoveries == [f"{bench.path}: can be written again; lines dropped meanwhile: {dropped}"]
     assert 1_000_000 < sum(map(len, got[2:])) <= 1 << 20
 
 
@@ -149,6 +152,16 @@ def test_a_line_larger_than_the_ring_is_dropped_and_counted(bench, disk: Disk) -
     disk.room = None
     bench.loop.advance(1)
     assert bench.path.read_bytes() == b"oxherd: 1 line dropped (disk full: No space left on device)\nsmall\n"
+
+
+def test_the_count_has_the_form_of_the_other_lines(bench, disk: Disk) -> None:
+    pipe = bench.sink(format=LogFormat.JSON).open_pipe(0)
+    disk.room = 0
+    put(pipe, b"x" * 2_000_000 + b"\n")
+    disk.room = None
+    bench.loop.advance(1)
+    (line,) = bench.path.read_bytes().splitlines()
+    assert json.loads(line)["line"] == "oxherd: 1 line dropped (disk full: No space left on device)"
 
 
 def test_a_log_that_cannot_be_opened_at_first_is_trouble_and_not_an_error(bench) -> None:

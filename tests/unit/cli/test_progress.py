@@ -82,7 +82,7 @@ def test_nothing_is_drawn_over_where_that_cannot_be_or_is_not_wanted(on_terminal
 
 def test_no_color_keeps_the_words(on_terminal, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
-    drawn = on_terminal(Output(), item("web", "running", pid=7))
+    drawn = on_terminal(Output(), item("web", "starting"), item("web", "running", pid=7))
     assert not re.search(r"\x1b\[3\d", drawn)
     assert "running (pid 7)" in drawn
 
@@ -101,3 +101,8 @@ def test_why_the_last_attempt_ended_is_said_once(on_terminal, monkeypatch):
     ]
     assert on_terminal(Output(), *items) == "web: backoff: no\nweb: starting\n"
     assert on_terminal(Output(), items[2]) == "web: starting: db\n"
+
+
+def test_what_was_up_from_the_beginning_has_no_time(on_terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert on_terminal(Output(), item("web", "running", pid=7)) == "web: running (pid 7)\n"

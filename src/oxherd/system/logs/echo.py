@@ -8,6 +8,7 @@ import select
 import socket
 import stat
 import time
+from collections import deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = ["Echo"]
 
 _FULL = 1024 * 1024
 _READY = 256 * 1024
+_PIECE = 64 * 1024
 # Bright enough on dark and dark enough on light backgrounds; red is left to errors.
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
@@ -42,7 +44,7 @@ class Echo:
         self._width = max((len(tag) for tag in tags), default=0)
         self._prefixes: dict[tuple[str, int], bytes] = {}
         self._colours: dict[str, int] = {}
-        self._pending: list[bytes] = []
+        self._pending: deque[bytes | memoryview] = deque()
         self._size = 0
         self._waiting: list[Callable[[], None]] = []
         self._watching = False
@@ -116,7 +118,7 @@ class Echo:
     def _flush(self) -> None:
         """Write until all is written or the reader takes no more."""
         while self._pending:
-            data = self._pending[0]
+            data = self._next_piece()
             try:
                 done = self._write(data)
             except BlockingIOError:
@@ -127,13 +129,24 @@ class Echo:
                 return
             self._size -= done
             if done == len(data):
-                self._pending.pop(0)
+                self._pending.popleft()
             else:
-                self._pending[0] = data[done:]
+                self._pending[0] = memoryview(data)[done:]
             self._wake_waiting()
         self._unwait()
 
-    def _write(self, data: bytes) -> int:
+    def _next_piece(self) -> bytes | memoryview:
+        """Return what comes first, lines that wait one by one joined to something worth a system call."""
+        if len(self._pending) > 1 and len(self._pending[0]) < _PIECE:
+            parts: list[bytes | memoryview] = []
+            size = 0
+            while self._pending and size < _PIECE:
+                parts.append(self._pending.popleft())
+                size += len(parts[-1])
+            self._pending.appendleft(b"".join(parts))
+        return self._pending[0]
+
+    def _write(self, data: bytes | memoryview) -> int:
         if self._socket is not None:
             return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         return os.write(self._fd, data)

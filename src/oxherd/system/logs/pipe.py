@@ -98,11 +98,12 @@ class OutputPipe:
 
     __slots__ = ("_fd", "_growing", "_lines", "_sink", "_tail", "capacity", "child_fd", "closed", "slot")
 
-    def __init__(self, sink: LogSink, slot: int, read_fd: int, child_fd: int) -> None:
-        """Take over both descriptors."""
+    def __init__(self, sink: LogSink, slot: int, read_fd: int, child_fd: int, held: bytes = b"") -> None:
+        """Take over both descriptors, and the unfinished line an earlier reader had."""
         self._sink = sink
         self._fd = read_fd
         self._lines = LineAssembler()
+        self._lines.feed(held)
         self._tail = TailRing()
         self.capacity = _capacity(read_fd)
         self._growing = self.capacity < _LARGE_PIPE
@@ -129,6 +130,16 @@ class OutputPipe:
         """Read what is in the pipe now, without waiting."""
         if not self.closed:
             self.pull(TURN_BUDGET)
+
+    def detach(self) -> tuple[int, bytes]:
+        """Stop reading and give the read end away, with the unfinished line, for whoever goes on with `LogSink.attach`."""
+        self.close_child_end()
+        self.drain()
+        if self.closed:
+            return -1, b""
+        self._sink.release(self)
+        fd, self._fd, self.closed = self._fd, -1, True
+        return fd, self._lines.held
 
     def finish(self) -> None:
         """The incarnation is over: read what is left, write its unfinished line, close; idempotent."""

@@ -101,6 +101,7 @@ class LogSink:
                 index_path=index,
                 stream=stream,
                 spec=spec,
+                stamper=self._stamper,
                 start_helper=start_helper,
                 on_trouble=on_trouble,
                 on_recovered=on_recovered,
@@ -127,10 +128,16 @@ class LogSink:
         read_fd, child_fd = make_pipe(large=self._large_pipes)
         return self._adopt(OutputPipe(self, slot, read_fd, child_fd))
 
-    def attach(self, slot: int, read_fd: int) -> OutputPipe:
-        """Go on reading a pipe that an earlier supervisor made; takes over the descriptor."""
+    def attach(self, slot: int, read_fd: int, held: bytes = b"") -> OutputPipe:
+        """Go on reading a pipe that an earlier supervisor made; takes over the descriptor.
+
+        Args:
+            slot: The instance.
+            read_fd: The read end.
+            held: The unfinished line, from `OutputPipe.detach`.
+        """
         os.set_blocking(read_fd, False)
-        return self._adopt(OutputPipe(self, slot, read_fd, -1))
+        return self._adopt(OutputPipe(self, slot, read_fd, -1, held))
 
     def _adopt(self, pipe: OutputPipe) -> OutputPipe:
         self._pipes[pipe] = float("-inf")
@@ -182,7 +189,8 @@ class LogSink:
 
     def _write(self, slot: int, lines: bytes, *, own: bool) -> None:
         now = time.time_ns()
-        if self._echo is not None:
+        # Lines of Oxherd's own are for the file; on the echo the foreground says the same, without a process's tag.
+        if self._echo is not None and not own:
             self._echo.write(self._process, slot, lines)
         key = slot if self._per_instance else 0
         writer = self._writers.get(key)

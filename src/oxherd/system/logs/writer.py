@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oxherd.config.model import LogSpec
+    from oxherd.system.logs.stamp import Stamper
     from oxherd.system.loop import Loop, Timer
 
 __all__ = ["LogWriter"]
@@ -38,6 +39,7 @@ class LogWriter:
         index_path: Its index.
         stream: ``output``, ``stdout`` or ``stderr``.
         spec: Size, number and compression of old files.
+        stamper: Gives Oxherd's own lines the form of the others.
         start_helper: Starts a program (the compressor) without waiting for it.
         on_trouble: Called once when it begins not to work, with what is wrong.
         on_recovered: Called once when it works again.
@@ -46,6 +48,7 @@ class LogWriter:
 
     __slots__ = (
         "_compressor",
+        "_dropped",
         "_file",
         "_index",
         "_loop",
@@ -59,6 +62,7 @@ class LogWriter:
         "_rotation",
         "_rotation_blocked_until",
         "_spill",
+        "_stamper",
         "_was_moved",
         "path",
     )
@@ -71,6 +75,7 @@ class LogWriter:
         index_path: str,
         stream: str,
         spec: LogSpec,
+        stamper: Stamper,
         start_helper: Callable[[list[str]], None],
         on_trouble: Callable[[str], None],
         on_recovered: Callable[[str], None],
@@ -93,7 +98,9 @@ class LogWriter:
             self._compressor = Compressor(
                 loop=loop, path=path, index_path=index_path, rotation=self._rotation, start_helper=start_helper
             )
+        self._stamper = stamper
         self._spill: SpillRing | None = None
+        self._dropped = 0
         self._reason = ""
         self._retry_timer: Timer | None = None
         self._retry_wait = _FIRST_RETRY
@@ -246,16 +253,20 @@ class LogWriter:
                 self._begin_trouble(failure)
                 return
         self._spill = None
-        self._on_recovered(f"{self.path}: can be written again")
+        lost = f"; lines dropped meanwhile: {self._dropped}" if self._dropped else ""
+        self._dropped = 0
+        self._on_recovered(f"{self.path}: can be written again{lost}")
 
     def _report_dropped(self, spill: SpillRing) -> bool:
         lines = "line" if spill.dropped == 1 else "lines"
         notice = f"oxherd: {spill.dropped} {lines} dropped ({self._reason})\n".encode("utf-8", "backslashreplace")
-        batch = Batch(time=time.time_ns(), slot=0, data=notice, own=True)
+        now = time.time_ns()
+        batch = Batch(time=now, slot=0, data=self._stamper.apply(notice, now, 0), own=True)
         _, failure = self._store(batch)
         if failure is not None:
             self._begin_trouble(failure)
             return False
+        self._dropped += spill.dropped
         spill.dropped = 0
         return True
 
