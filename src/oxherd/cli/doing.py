@@ -67,7 +67,11 @@ def do(report: Report, client: Client, verb: str, stack: str, *, timeout: float 
             seen.add(str(item.get("label") or item.get("process")))
             progress.show(item)
 
-        result = client.request(verb, show, timeout, stack=stack, **args)
+        try:
+            result = client.request(verb, show, timeout, stack=stack, **args)
+        except KeyboardInterrupt:
+            output.warn(f"{verb} interrupted; what has begun goes on, oxherd status shows it")
+            raise
     for row in objects(result, "instances"):
         if label(row) not in seen:
             output.say(f"{prefix}{label(row)}: {_as_before(row)}")

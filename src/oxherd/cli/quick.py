@@ -82,6 +82,7 @@ def show_status(
     as_json: bool = False,
     everything: bool = False,
     no_color: bool = False,
+    quiet: bool = False,
     profile: str | None = None,
 ) -> int:
     """Print the status of the stack found, of those named, or of all.
@@ -92,6 +93,7 @@ def show_status(
         as_json: Print an array instead of a table.
         everything: All stacks, whatever oxfile is here.
         no_color: Never colour.
+        quiet: Print nothing; the exit code says whether somebody answered.
         profile: The profile of a stack that has not been started, to know its processes.
 
     Raises:
@@ -104,6 +106,8 @@ def show_status(
     rows = _gather(stacks, profile)
     if names:
         rows = _select(rows, names)
+    if quiet:
+        return 0
     if as_json:
         import json  # noqa: PLC0415 - it is there already; the table needs none of it
 

@@ -7,6 +7,7 @@ It uses ``_socket``, the C half of ``socket``: the Python half costs 3 ms of imp
 from __future__ import annotations
 
 import _socket
+import functools
 import os
 import struct
 import sys
@@ -36,7 +37,7 @@ class Client:
         path: The socket it is connected to.
     """
 
-    __slots__ = ("_buffer", "_last_id", "_noted", "_pending", "_socket", "path", "server_version")
+    __slots__ = ("_buffer", "_last_id", "_pending", "_socket", "path", "server_version")
 
     def __init__(self, connected: _socket.socket, path: str) -> None:
         """Take over a connected stream socket; see `connect`."""
@@ -44,7 +45,6 @@ class Client:
         self._buffer = LineBuffer()
         self._pending: list[dict[str, object]] = []
         self._last_id = 0
-        self._noted = False
         self.server_version = ""
         self.path = path
 
@@ -61,7 +61,7 @@ class Client:
             SystemFault: The socket belongs to somebody else, or the supervisor does not accept.
         """
         path = home.socket if socket_path is None else socket_path
-        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | getattr(_socket, "SOCK_CLOEXEC", 0))
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             # A non-blocking connect() to a unix socket whose backlog is full fails with EAGAIN at once instead of
             # waiting (connect(2)), so twenty clients at the same time need a blocking one, with the kernel's timeout.
@@ -151,9 +151,14 @@ class Client:
         if not isinstance(server, str):
             return
         self.server_version = server
-        if not self._noted and (note := version_note(__version__, server)):
-            self._noted = True
-            sys.stderr.write(f"note: {note}\n")
+        if note := version_note(__version__, server):
+            _tell(note)
+
+
+@functools.cache
+def _tell(note: str) -> None:
+    """Say it on stderr, once in the life of this process: a command may connect several times."""
+    sys.stderr.write(f"note: {note}\n")
 
 
 def _object(message: dict[str, object], key: str) -> dict[str, object]:

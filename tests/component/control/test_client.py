@@ -14,9 +14,9 @@ from oxherd.control.paths import Home
 
 
 class Peer:
-    """The other end: takes one connection, reads one request, sends what it was told to."""
+    """The other end: takes a connection (and another one), reads requests, sends what it was told to."""
 
-    def __init__(self, path, *answers, keep_open=False):
+    def __init__(self, path, *answers, keep_open=False, then=None):
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen()
@@ -24,13 +24,19 @@ class Peer:
         self.received = []
         self.release = threading.Event()
         self.keep_open = keep_open
+        self.then = then
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
 
     def serve(self):
+        self.serve_one(self.answers)
+        if self.then is not None:
+            self.serve_one([self.then])
+
+    def serve_one(self, answers):
         connection, _ = self.listener.accept()
         with connection, connection.makefile("rb") as lines:
-            for answer in self.answers:
+            for answer in answers:
                 self.received.append(json.loads(lines.readline()))
                 for message in answer:
                     connection.sendall(message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n")
@@ -207,11 +213,14 @@ def test_a_refusal_sent_before_the_request_was_read_is_heard(home, tmp_path):
     listener.close()
 
 
-def test_a_supervisor_of_another_version_is_noted_once(home, peer, capsys):
-    peer([{**answer(result={}), "server": "0.0.9"}], [{"id": 2, "server": "0.0.9", "result": {}}])
+def test_a_supervisor_of_another_version_is_noted_once_in_a_process(home, peer, capsys):
+    old = {"server": "0.0.9", "result": {}}
+    peer([{"id": 1, **old}], [{"id": 2, **old}], then=[{"id": 1, **old}])
     with Client.connect(home) as client:
         client.request("ping")
         client.request("ping")
+    with Client.connect(home) as another:
+        another.request("ping")
     assert capsys.readouterr().err == (
         f"note: this is oxherd {__version__}, the supervisor is 0.0.9; "
         f"`oxherd daemon upgrade` brings it to {__version__}\n"

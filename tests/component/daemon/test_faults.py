@@ -131,5 +131,6 @@ def test_a_callback_with_a_bug_does_not_end_the_supervisor(bench):
     with pytest.raises(RuntimeError):
         bench.system.end(bench.system.living("web")[0], KILLED)
     end()
+    bench.loop.errors.clear()
     bench.loop.advance(1)
     assert bench.status() == {"web": "running"}

@@ -326,3 +326,20 @@ def test_a_stack_that_oxherd_run_has_is_started_there(oxherd, supervise, shop, r
     foreground = supervise(run_of=shop, environment=KNOWN, start=result(row()))
     assert oxherd("start").code == 0
     assert (len(foreground.asked("start")), background.requests) == (1, [])
+
+
+def test_ctrl_c_ends_the_wait_and_says_that_the_start_goes_on(oxherd, supervise, shop, monkeypatch):
+    from oxherd.control.client import Client
+
+    real = Client.request
+
+    def interrupted(client, verb, *words, **args):
+        if verb == "start":
+            raise KeyboardInterrupt
+        return real(client, verb, *words, **args)
+
+    monkeypatch.setattr(Client, "request", interrupted)
+    supervise(environment=NEW)
+    done = oxherd("start")
+    assert done.code == 130
+    assert "start interrupted; what has begun goes on, oxherd status shows it" in done.err

@@ -234,10 +234,10 @@ def test_help_is_clicks(oxherd, folder):
 
 
 def test_a_supervisor_of_another_version_is_noted_on_stderr(oxherd, supervise, shop, row):
-    supervise(version="9.9.9", status={"rows": [row()]})
+    supervise(version="9.9.8", status={"rows": [row()]})
     result = oxherd("status", "--json")
     assert json.loads(result.out)
-    assert "the supervisor is 9.9.9; `oxherd daemon upgrade`" in result.err
+    assert "the supervisor is 9.9.8; `oxherd daemon upgrade`" in result.err
 
 
 def test_status_as_a_whole_imports_next_to_nothing(supervise, shop, row):
@@ -285,3 +285,10 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(supervise, shop, row):
     )
     assert done.stdout.startswith("NAME")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_quiet_says_by_its_exit_code_whether_somebody_answers(oxherd, supervise, shop, row):
+    assert (oxherd("status", "-q").code, oxherd("status", "-q").out) == (3, "")
+    supervise(status={"rows": [row()]})
+    done = oxherd("status", "-q")
+    assert (done.code, done.out, done.err) == (0, "", "")

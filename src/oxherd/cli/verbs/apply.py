@@ -24,9 +24,9 @@ _SHOWN = ("added", "changed", "removed", "unchanged")
 @click.option("--no-prune", is_flag=True, help="Leave processes alone that are not in the oxfile any more.")
 @output_options
 def apply(*, configs: tuple[str, ...], profile: str | None, update_env: bool, no_prune: bool, output: Output) -> int:
-    """Make what runs the same as the oxfile, touching only what changed.
+    """Make what runs the same as the oxfile.
 
-    New processes are started, changed ones restarted, those that are gone from the file stopped and forgotten.
+    Only what changed is touched: new processes are started, changed ones restarted, those that are gone from the file stopped and forgotten.
     """
     from oxherd.cli.bootstrap import ensure_supervisor  # noqa: PLC0415 - not for --help
     from oxherd.cli.compiling import compile_for_start  # noqa: PLC0415 - not for --help

@@ -17,7 +17,9 @@ _WHERE = {
 @click.argument("shell", type=click.Choice(sorted(_WHERE)))
 @click.option("--program", default="oxherd", type=click.Choice(["oxherd", "oxmgr"]), help="Complete this name.")
 def completion(*, shell: str, program: str) -> int:
-    """Print what makes a shell complete verbs, options and the names of processes.
+    """Print the completion script of a shell.
+
+    It completes verbs, options and the names of processes.
 
     \b
     oxherd completion bash > ~/.local/share/bash-completion/completions/oxherd

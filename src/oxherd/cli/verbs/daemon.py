@@ -25,9 +25,9 @@ def daemon() -> None:
 
 @daemon.command("run")
 def run() -> int:
-    """Run the supervisor in the foreground, for systemd and the like; stacks that are wanted come up.
+    """Run the supervisor in the foreground.
 
-    `oxherd start` runs it in the background by itself.
+    For systemd and the like; stacks that are wanted come up. `oxherd start` runs it in the background by itself.
     """
     from oxherd.cli.bootstrap import daemon_command  # noqa: PLC0415 - not for --help
 

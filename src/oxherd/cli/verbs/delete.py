@@ -20,9 +20,9 @@ __all__ = ["delete"]
 @configs_option
 @output_options
 def delete(*, names: tuple[str, ...], configs: tuple[str, ...], output: Output) -> int:
-    """Stop processes and forget them: they are not shown any more and do not come back after a reboot.
+    """Stop processes and forget them.
 
-    The oxfile and the logs stay.
+    They are not shown any more and do not come back after a reboot. The oxfile and the logs stay.
     """
     from oxherd.cli.doing import Report, do  # noqa: PLC0415 - not for --help
     from oxherd.cli.naming import listed  # noqa: PLC0415 - not for --help

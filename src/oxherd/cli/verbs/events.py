@@ -23,9 +23,9 @@ __all__ = ["events"]
 @click.option("--follow", "-f", is_flag=True, help="Go on showing new ones, until Ctrl-C.")
 @output_options
 def events(*, config: str | None, everything: bool, last: int, follow: bool, output: Output) -> int:
-    """Show what happened: starts, exits, failed health checks, restarts, limits.
+    """Show what happened to the processes.
 
-    With --json one object a line.
+    Starts, exits, failed health checks, restarts, limits: the last 1,000 are kept. With --json one object a line.
     """
     from oxherd.cli.targets import find_paths  # noqa: PLC0415 - not for --help
     from oxherd.cli.where import connect  # noqa: PLC0415 - not for --help

@@ -28,9 +28,9 @@ _WIDTH = 100
 @profile_option
 @output_options
 def explain(*, names: tuple[str, ...], config: str | None, profile: str | None, output: Output) -> int:
-    """Show what Oxherd makes of an oxfile: every setting, where it comes from, what is run in the end.
+    """Show what Oxherd makes of an oxfile.
 
-    Secrets are not shown. Nothing has to run for it.
+    Every setting, where it comes from, what is run in the end. Secrets are not shown. Nothing has to run for it.
     """
     from oxherd.cli.compiling import kept_of  # noqa: PLC0415 - not for --help
     from oxherd.cli.targets import find_paths, no_oxfile, share_names  # noqa: PLC0415 - not for --help

@@ -24,7 +24,7 @@ __all__ = ["reload", "restart"]
 def restart(
     *, names: tuple[str, ...], configs: tuple[str, ...], profile: str | None, update_env: bool, output: Output
 ) -> int:
-    """Stop processes, then start them again, with the oxfile as it is now.
+    """Stop processes and start them again.
 
     The oxfile and its env_files are read again; if they are not valid nothing is touched.
     """
@@ -40,7 +40,7 @@ def restart(
 def reload(
     *, names: tuple[str, ...], configs: tuple[str, ...], profile: str | None, update_env: bool, output: Output
 ) -> int:
-    """Take new code and settings, one instance after the other.
+    """Take new code and settings, one instance after another.
 
     The first instance that does not become ready again ends the reload; the others keep running as they were. Log
     files are reopened, as after `logrotate`.

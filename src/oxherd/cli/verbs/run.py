@@ -24,9 +24,9 @@ __all__ = ["run"]
 @click.option("--profile", metavar="NAME", help="Apply this profile of the oxfile.")
 @click.option("--no-color", is_flag=True, help="Print without colour (the same as NO_COLOR=1).")
 def run(*, names: tuple[str, ...], config: str | None, profile: str | None, no_color: bool) -> int:
-    """Run a stack in the foreground, right as PID 1 of a container too.
+    """Run a stack in the foreground.
 
-    Output goes to stdout with the name of its process in front. Ctrl-C (or SIGTERM) stops everything, a second one
+    Right as PID 1 of a container too. Output goes to stdout with the name of its process in front. Ctrl-C (or SIGTERM) stops everything, a second one
     forces it. Ends when nothing is left to run, with the exit code of what failed.
     """
     from oxherd.cli.compiling import refuse_apps  # noqa: PLC0415 - not for --help

@@ -32,7 +32,13 @@ def status(
     from oxherd.cli.quick import show_status  # noqa: PLC0415 - not for --help
 
     return show_status(
-        names, configs, as_json=output.json, everything=everything, no_color=output.no_color, profile=profile
+        names,
+        configs,
+        as_json=output.json,
+        everything=everything,
+        no_color=output.no_color,
+        quiet=output.quiet,
+        profile=profile,
     )
 
 

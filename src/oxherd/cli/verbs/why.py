@@ -24,7 +24,10 @@ __all__ = ["why"]
 @click.option("--history", is_flag=True, help="Show all the ends that were kept, not only the latest.")
 @output_options
 def why(*, names: tuple[str, ...], config: str | None, history: bool, output: Output) -> int:
-    """Show why a process is not running, or why it last ended: the cause, its last lines, what to do."""
+    """Show why processes ended or do not run.
+
+    The cause, what it last printed, what has become of it, what to do.
+    """
     from oxherd.cli.doing import objects  # noqa: PLC0415 - not for --help
     from oxherd.cli.targets import find_targets  # noqa: PLC0415 - not for --help
     from oxherd.cli.where import connect  # noqa: PLC0415 - not for --help
