@@ -11,7 +11,7 @@ PROMISES = 12
 FENCE = re.compile(r"^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 # Written in pieces, so that this file does not hold what it looks for.
-FORBIDDEN = ("/" + "work/", "/" + "root/", "pypi" + ".org", "pythonhosted" + ".org", "deb." + "debian.org")
+FORBIDDEN = ("/" + "work/", "pypi" + ".org", "pythonhosted" + ".org", "deb." + "debian.org")
 
 
 def pages(root):

@@ -9,7 +9,14 @@ import pytest
 
 LONGEST = 450
 # Where sleeping blocks nobody but the sleeper: the satellites, each a process of its own.
-MAY_SLEEP = ("oxherd.cli", "oxherd.tui", "oxherd.console", "oxherd.control.client", "oxherd.system.logs.follow")
+MAY_SLEEP = (
+    "oxherd.cli",
+    "oxherd.tui",
+    "oxherd.console",
+    "oxherd.satellites",
+    "oxherd.control.client",
+    "oxherd.system.logs.follow",
+)
 LEFT_OVERS = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK)\b|NotImplemented" r"Error")
 
 

@@ -42,7 +42,7 @@ def test_a_file_that_may_not_be_executed(ox):
     write(folder, "app", "#!/bin/sh\nexec sleep 1000\n", 0o644)
     result = ox.cli("start")
     assert result.code == 1
-    assert f"web: could not start: executing {folder}/app: Permission denied" in result.err
+    assert "web: could not start: executing ./app: Permission denied (it is not executable)" in result.err
     assert "chmod +x" in ox.ok("why", "web").out
 
 

@@ -253,7 +253,8 @@ class Supervised:
 
     def _connections(self) -> int:
         lines = Path("/proc/net/unix").read_text().splitlines()
-        return sum(line.endswith(f" {self.home.socket}") for line in lines) - 1
+        # The listener was bound under another name in the same directory; its connections bear it too.
+        return sum(f" {self.home.runtime}/" in line for line in lines) - 1
 
     @property
     def pid_by_lock(self) -> int:

@@ -234,7 +234,7 @@ LIMITS = Section(
     meaning="Over the whole process tree of an instance; over it: graceful restart. "
     "[processes.NAME.resource_limits] takes the same keys.",
     keys=_keys(
-        _key("memory_mb", "limits.memory", megabytes(), "no limit", "Resident memory in megabytes"),
+        _key("memory_mb", "limits.memory", megabytes(), "no limit", "Resident memory in megabytes; 0 is no limit"),
         _key("memory", "limits.memory", kinds.SIZE, "", 'The same as a size, such as "512M"'),
         _key("max_memory_mb", "limits.memory", megabytes(), "", "Another spelling of `memory_mb`"),
         _key("cpu_percent", "limits.cpu", fraction(0), "no limit", "CPU over the window; 200 is two cores; 0 is no limit"),
@@ -252,7 +252,7 @@ LOGS = Section(
     title="[processes.NAME.logs]",
     meaning="Rotation, at line ends and by rename. Top-level [logging] takes the same keys, for all processes.",
     keys=_keys(
-        _key("max_size_mb", "logs.max_size", megabytes(0), "100", "Rotate at this size; 0 is never"),
+        _key("max_size_mb", "logs.max_size", megabytes(), "100", "Rotate at this size; 0 is never"),
         _key("max_files", "logs.max_files", COUNT, "5", "Rotated files that are kept"),
         _key("compress", "logs.compress", kinds.BOOL, "true", "gzip rotated files"),
         _key("stdout", "logs.file", kinds.PATH, "Oxherd's own", "Another spelling of `log_file`"),

@@ -128,14 +128,17 @@ def fraction(low: float, high: float = LARGEST) -> Kind:
     return Kind(name="number", expected=_range(low, high), types=(int, float), read=_bounded(low, high), schema=schema)
 
 
-def megabytes(low: int = 1) -> Kind:
+def megabytes() -> Kind:
     """Return the kind of sizes written as megabytes; read to bytes."""
-    base = integer(low, 10**9)
+    largest = 10**9
 
     def read(value: object) -> int:
-        return int(str(base.read(value))) << 20
+        if not isinstance(value, int) or not 0 <= value <= largest:
+            raise ValueError("a number of megabytes")
+        return value << 20
 
-    return Kind(name="int (MB)", expected=base.expected + " (megabytes)", types=(int,), read=read, schema=base.schema)
+    schema: dict[str, object] = {"type": "integer", "minimum": 0, "maximum": largest}
+    return Kind(name="int (MB)", expected="a number of megabytes", types=(int,), read=read, schema=schema)
 
 
 def choice(*values: str, **aliases: str) -> Kind:

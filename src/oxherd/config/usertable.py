@@ -51,7 +51,8 @@ def append_process(path: str, name: str, argv: Sequence[str], working_dir: str) 
     if name in processes:
         hint = f"oxherd restart {name}, another name, or oxherd delete {name} first"
         raise UsageError(f'there is already a process "{name}" in {path}', hint=hint)
-    command = shlex.join(word.replace("$", "$$") for word in argv)
+    # shlex puts words with dollar signs in single quotes, where the reader of the oxfile leaves them alone.
+    command = shlex.join(argv)
     table = f"[processes.{_key(name)}]\ncommand = {_string(command)}\nworking_dir = {_string(working_dir.replace('$', '$$'))}\n"
     separator = "" if not text else "\n" if text.endswith("\n") else "\n\n"
     _write(path, f"{text or _HEADING + chr(10)}{separator}{table}")

@@ -90,11 +90,14 @@ class Operation:
         """Whether the answer was given."""
         return self._done is None
 
-    def cancel(self) -> None:
-        """Stop watching: nobody is interested any more. What was begun goes on."""
-        self._done = None
-        self._batches = []
-        self._end()
+    def leave(self) -> None:
+        """Nobody waits for the answer any more; the batches that are still to come are carried out all the same."""
+        self._progress = None
+        if self._batches:
+            self._done = _nobody
+        else:
+            self._done = None
+            self._end()
 
     def _next(self) -> None:
         while not self._open and self._done is not None:
@@ -147,6 +150,10 @@ class Operation:
         self._end()
         if done is not None:
             done(self.outcome)
+
+
+def _nobody(_outcome: Outcome) -> None:
+    """Whoever asked has hung up; what failed is in the events."""
 
 
 def _up(target: Target, machine: Instance) -> str | None:

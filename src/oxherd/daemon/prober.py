@@ -186,8 +186,6 @@ class Prober:
         if watched.probe is not None:
             watched.probe.cancel()
             watched.probe = None
-        if self._watched.get(watched.key) is not watched:
-            return
         if outcome.passed is None:
             self._could_not_ask(watched, outcome.detail)
             return

@@ -29,6 +29,7 @@ __all__ = ["HttpProbe"]
 
 # Bytes of an answer that are read. What a longer body says does not change its status.
 _MOST = 64 * 1024
+# No TLS record is longer, so nothing stays behind, decrypted, that no select would tell of; RFC 8446, section 5.1.
 _CHUNK = 16 * 1024
 
 
@@ -171,10 +172,6 @@ class HttpProbe:
                     self._finish(passed=False, text=_tls_reason(error) or phrase(error))
                     return
         self._take(data)
-        # TLS may hold decrypted bytes that no select will announce.
-        pending = getattr(self._socket, "pending", None)
-        if pending is not None and pending():
-            self._readable()
 
     def _take(self, data: bytes) -> None:
         import h11  # noqa: PLC0415 - imported by the request

@@ -86,6 +86,7 @@ class Resolver:
         self._loop = loop
         self._lookup = lookup
         self._questions: dict[tuple[str, int], _Question] = {}
+        self._answering: dict[object, Answer] = {}
 
     def ask(self, address: Address, answer: Answer) -> object:
         """Look a name up; ``answer`` gets the addresses, or none and the reason, later and from the loop.
@@ -108,6 +109,7 @@ class Resolver:
 
     def forget(self, ticket: object) -> None:
         """Give no answer to the holder of this ticket. The thread goes on until the resolver returns."""
+        self._answering.pop(ticket, None)
         for question in self._questions.values():
             question.waiting.pop(ticket, None)
 
@@ -129,8 +131,12 @@ class Resolver:
         question = self._questions.pop((host, port))
         self._loop.unwatch(question.read_fd)
         os.close(question.read_fd)
-        for answer in question.waiting.values():
-            answer(question.addresses, question.error)
+        # One by one: an answer may make another one unwanted.
+        self._answering.update(question.waiting)
+        for ticket in question.waiting:
+            answer = self._answering.pop(ticket, None)
+            if answer is not None:
+                answer(question.addresses, question.error)
 
 
 def _work(question: _Question, lookup: Lookup, host: str, port: int) -> None:

@@ -238,7 +238,7 @@ class Verbs:
             abort_on_failure=rolling,
         )
         if not operation.over:
-            reply.on_close(operation.cancel if then is None else _nothing)
+            reply.on_close(operation.leave if then is None else _nothing)
 
     def _start(self, args: Args, reply: Reply) -> None:
         stack, notes = self._register(args, running_too=False)

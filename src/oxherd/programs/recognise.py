@@ -5,6 +5,8 @@ A row reads the arguments of its program and fills in a `Program`. What no row k
 
 from __future__ import annotations
 
+import dataclasses
+
 from oxherd.programs.arguments import Options, option_names, unwrap
 from oxherd.programs.program import GENERIC, Advice, Bind, Program
 from oxherd.programs.shellwords import program_of_shell
@@ -55,9 +57,7 @@ def recognise(command: Command) -> Program:
 
 
 def _placed(program: Program, args: tuple[str, ...], wrapper: str, *, behind_shell: bool) -> Program:
-    # dataclasses.replace would import copy; the supervisor can do without.
-    fields = {name: getattr(program, name) for name in program.__dataclass_fields__}
-    return Program(**{**fields, "args": args, "wrapper": wrapper, "behind_shell": behind_shell})
+    return dataclasses.replace(program, args=args, wrapper=wrapper, behind_shell=behind_shell)
 
 
 def _tcp(
@@ -76,7 +76,8 @@ def _addresses(texts: list[str]) -> tuple[Bind, ...]:
             binds.append(Bind(path=text.removeprefix("unix:").removeprefix("//")))
         elif not text.startswith("fd:"):
             host, colon, port = text.rpartition(":")
-            binds += _tcp(host if colon else text, port if colon else None)
+            # ":8000" means every address; "host" alone means the usual port.
+            binds += _tcp((host or "0.0.0.0") if colon else text, port if colon else None)  # noqa: S104 - what it says
     return tuple(binds)
 
 

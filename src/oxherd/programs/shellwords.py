@@ -17,7 +17,7 @@ class ShellProgram:
     """The command a shell ends with.
 
     Attributes:
-        argv: Its words, redirections and assignments taken off.
+        argv: Its words; redirections, assignments and ``exec`` are taken off.
         replaced: Whether the shell becomes that command, so that signals reach it.
     """
 
@@ -45,8 +45,8 @@ def program_of_shell(argv: tuple[str, ...]) -> ShellProgram | None:
     if piped:
         last = last[: last.index("|")]
     words = _words(last)
-    replaced = bool(words) and words[0] == "exec" and not piped
-    return ShellProgram(argv=tuple(words), replaced=replaced)
+    becomes = bool(words) and words[0] == "exec"
+    return ShellProgram(argv=tuple(words[1:] if becomes else words), replaced=becomes and not piped)
 
 
 def _is_script_flag(word: str) -> bool:

@@ -27,7 +27,7 @@ SUPERVISOR_LEAF = "supervisor"
 
 _PERIOD = 100_000  # microseconds; the kernel's default
 _PREFIX = "oxherd-"
-_MOVE_ROUNDS = 20  # what is forked meanwhile is moved in the next
+_MOVE_ROUNDS = 5  # what is forked meanwhile is moved in the next
 _HINT = "run the supervisor under systemd with Delegate=yes (`oxherd service install`), or set limits.hard = false"
 
 

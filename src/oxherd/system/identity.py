@@ -31,6 +31,7 @@ MARK_VARIABLE = "OXHERD_MARK"
 _MARK = MARK_VARIABLE.encode() + b"="
 _CHUNK = 65536
 _LINE = 4096
+_EXEC_LOOKS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +149,24 @@ def boot_id() -> str:
 
 def mark_of(pid: int) -> str | None:
     """Return the OXHERD_MARK a process was started with, None if it has none or keeps its environment to itself."""
-    environ = read_file(f"/proc/{pid}/environ")
-    if not environ:
-        return None
-    at = 0 if environ.startswith(_MARK) else environ.find(b"\0" + _MARK) + 1
-    if at == 0 and not environ.startswith(_MARK):
-        return None
-    return environ[at + len(_MARK) :].split(b"\0", 1)[0].decode(errors="replace")
+    environ = _environ(pid)
+    if environ.startswith(_MARK):
+        found = environ
+    else:
+        _, _, found = environ.partition(b"\0" + _MARK)
+        found = _MARK + found if found else b""
+    return found[len(_MARK) :].split(b"\0", 1)[0].decode(errors="replace") if found else None
+
+
+def _environ(pid: int) -> bytes:
+    for _ in range(_EXEC_LOOKS):
+        environ = read_file(f"/proc/{pid}/environ")
+        # In the middle of execve(2) a process has neither environment nor command line for some microseconds. Taken
+        # for one that has no mark, an escapee would be forgotten.
+        if environ is None or environ or read_file(f"/proc/{pid}/cmdline"):
+            return environ or b""
+        os.sched_yield()
+    return b""
 
 
 def catches(pid: int, signum: int) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Machine"]
 
+_SIGKILL = 9
+
 
 class Machine:
     """Linux, and as much of it as other systems have. See the protocol for what each call does."""
@@ -66,11 +68,16 @@ class Machine:
         # The roots of everything it left are our children. Mostly there are none: one read instead of a whole scan.
         if all(pid in known for pid in tree.children(own)):
             return []
-        return tree.orphans_of(mark, main_pid, own, known, pipes)
+        table = tree.ProcessTable.scan()
+        found = tree.orphans_of(mark, main_pid, own, known, pipes, table=table)
+        # A look that meets a dead orphan proves nothing: it may have forked after the pids were listed. Whoever looks
+        # does so again when the orphan is reaped.
+        return found or [pid for pid in table.children(own) if pid not in known and not table.processes[pid].living]
 
     def kill_all(self, pids: Iterable[int], signum: int) -> None:
         """Send a signal to many processes."""
-        tree.kill_all(pids, signum)
+        # Of a group between two forks, too: what forks faster than /proc can be read does not escape that.
+        tree.kill_all(pids, signum, groups=signum == _SIGKILL)
 
     def start_ticks(self, pid: int) -> int:
         """Return the kernel's start time of a process."""

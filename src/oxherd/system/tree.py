@@ -130,9 +130,9 @@ def orphans_of(
     found = []
     for pid in table.children(own_pid):
         stat = table.processes[pid]
-        if pid not in known and _belongs(stat, mark, session, links):
-            found += [pid] if stat.living else []
-            found += table.descendants(pid, known)
+        # A dead one has no children any more: they have become the supervisor's.
+        if stat.living and pid not in known and _belongs(stat, mark, session, links):
+            found += [pid, *table.descendants(pid, known)]
     return found
 
 

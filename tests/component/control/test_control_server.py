@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import socket
 import stat
 import time
@@ -189,6 +190,20 @@ def test_what_is_no_request_is_answered_and_hung_up_on(world, data, code):
     assert (answer["id"], answer["error"]["code"], end) == (None, code, None)
     assert world.requests == []
     world.pump(lambda: world.server.clients == 0)
+
+
+def test_random_bytes_harm_nobody(world):
+    chance = random.Random(20)  # the same noise in every run
+    steady = world.connect()
+    for number in range(150):
+        noise = world.connect()
+        world.send(noise, chance.randbytes(chance.randrange(1, 300)))
+        if number % 2:
+            noise.close()
+        world.loop.run_once(0.01)
+    world.send(steady, ask(n=1))
+    assert world.answers(steady)[0]["result"] == {"pong": 1}
+    assert world.errors == []
 
 
 def test_a_line_of_100_mb_is_refused_before_it_is_kept(world):

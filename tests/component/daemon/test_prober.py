@@ -138,6 +138,17 @@ def test_a_password_in_the_url_is_sent_and_never_told(bench, serve):
     assert report.result.detail == f"HTTP 503 from http://ops:***@127.0.0.1:{server.port}/ in 0 ms"
 
 
+def test_a_body_without_end_is_read_as_far_as_its_status_needs(bench, serve):
+    def endless(connection, _request):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    server = serve(endless)
+    bench.watch(endpoint=f"http://127.0.0.1:{server.port}/")
+    assert bench.next_report().result.ok
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -327,6 +338,16 @@ def test_a_name_server_that_hangs_delays_nothing_and_is_asked_once(bench, serve)
     finally:
         release.set()
         bench.loop.run_until(lambda: not bench.resolver._questions)
+
+
+def test_an_answer_may_make_another_one_unwanted(bench):
+    bench.lookup = lambda _host, _port: []
+    bench.prober._report = lambda *report: (bench.reports.append(Report(*report)), bench.prober.forget("b"))
+    bench.watch("a", tcp="db.example:1")
+    bench.watch("b", tcp="db.example:1")
+    bench.next_report()
+    assert [report.key for report in bench.reports] == ["a"]
+    assert bench.reports[0].result.detail == "db.example:1: could not look up db.example: it has no address"
 
 
 @pytest.mark.parametrize(

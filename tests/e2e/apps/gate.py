@@ -12,8 +12,8 @@ def directory():
     return Path(os.environ["GATES"])
 
 
-def begun(name):
-    return directory() / f"{name}.begun"
+def say_begun(name):
+    (directory() / f"{name}.begun").write_text(str(os.getpid()))
 
 
 def opened(name):
@@ -22,6 +22,6 @@ def opened(name):
 
 def pass_through(name):
     """Wait at the gate."""
-    begun(name).write_text(str(os.getpid()))
+    say_begun(name)
     while not opened(name).exists():
         time.sleep(0.005)

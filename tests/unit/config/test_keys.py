@@ -116,7 +116,12 @@ APP = [
     ("workers", "4", "app.workers", 4),
     ("workers", '"auto"', "app.workers", None),
     ("server", '"granian"', "app.server", "granian"),
-    ("server_options", '{ proxy_headers = true, paths = ["a"] }', "app.server_options", (("paths", ("a",)), ("proxy_headers", True))),
+    (
+        "server_options",
+        '{ proxy_headers = true, paths = ["a"] }',
+        "app.server_options",
+        (("paths", ("a",)), ("proxy_headers", True)),
+    ),
     ("ssl_certfile", '"/c"', "app.ssl_certfile", "/c"),
     ("ssl_keyfile", '"/k"', "app.ssl_keyfile", "/k"),
     ("access_log", "true", "app.access_log", True),
@@ -220,7 +225,12 @@ def test_the_tables_above_hold_every_key():
 def test_keys_of_later_features():
     """These are accepted and checked, and explain names them."""
     later = {key.name for key in keys.PROCESS.keys.values() if key.since is Since.LATER}
-    app_fields = {field.name for field in dataclasses.fields(AppSpec)} - {"target", "max_memory", "timeout", "server_options"}
+    app_fields = {field.name for field in dataclasses.fields(AppSpec)} - {
+        "target",
+        "max_memory",
+        "timeout",
+        "server_options",
+    }
     assert later == app_fields | {"app", "socket", "adopt", "git_repo", "git_ref", "pull_secret"}
     assert keys.HEALTH.keys["readiness"].since is Since.LATER
     assert keys.PROCESS.keys["pre_reload"].since is Since.ACTIVE
@@ -286,7 +296,7 @@ def test_two_spellings_of_one_setting_are_a_conflict(refused, first, second):
         'cron_restart = "0 0 31 2 *"',
         'timezone = "Mars/Olympus"',
         'ignore_watch = ["("]',
-        'watch_ignore = [1]',
+        "watch_ignore = [1]",
         'stop_timeout = "30"',
         'stop_timeout = "-1s"',
         "stop_timeout_ms = inf",
@@ -294,7 +304,7 @@ def test_two_spellings_of_one_setting_are_a_conflict(refused, first, second):
         "stop_timeout_ms = 1" + "0" * 400,
         'log_date_format = "no time"',
         'instance_var = "1x"',
-        'user = -1',
+        "user = -1",
         'user = ""',
         'socket = "8000"',
         'socket = "h:99999"',
@@ -363,5 +373,7 @@ def test_gpus_are_hidden_unless_env_says_otherwise(one):
 
 def test_set_keys_are_canonical(one):
     """apply and explain compare canonical names, whatever the spelling."""
-    spec = one('[processes.p]\ncommand = "x"\nstop_timeout_secs = 1\nhealth.url = "http://h/"\nresource_limits.max_open_files = 9')
+    spec = one(
+        '[processes.p]\ncommand = "x"\nstop_timeout_secs = 1\nhealth.url = "http://h/"\nresource_limits.max_open_files = 9'
+    )
     assert spec.set_keys == ("command", "health_check.endpoint", "limits.nofile", "stop_timeout")

@@ -374,7 +374,17 @@ _VALUE = st.recursive(
     st.sampled_from(
         ['"x"', '""', '"${A}"', '"${A:-b}"', '"${"', '"$$"', '"a | b"', '"10s"', '"512M"', '"h:1"', '"http://h/"']
         + ["0", "1", "-1", "4", "99999999999999999999", "1e400", "inf", "nan", "0.5", "true", "false"]
-        + ["1979-05-27", '"SIGTERM"', '"on-failure"', '"* * * * *"', '"UTC"', '"max"', '"auto"', '"main:app"', '"\\u0000"']
+        + [
+            "1979-05-27",
+            '"SIGTERM"',
+            '"on-failure"',
+            '"* * * * *"',
+            '"UTC"',
+            '"max"',
+            '"auto"',
+            '"main:app"',
+            '"\\u0000"',
+        ]
         + ['"web"', '"022"', '"~"', '"~x/y"', '"/dev/null"', '"{instance}"', '"("']
     ),
     lambda inner: st.one_of(

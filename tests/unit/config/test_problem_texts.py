@@ -19,8 +19,7 @@ ERRORS = [
     (
         "OX101",
         "[processes.web]\ncommand = run it\n",
-        "oxfile.toml:2: this is not valid TOML: invalid value [OX101]\n"
-        '    hint:     put text in quotes: key = "value"',
+        'oxfile.toml:2: this is not valid TOML: invalid value [OX101]\n    hint:     put text in quotes: key = "value"',
     ),
     (
         "OX102",
@@ -84,8 +83,7 @@ ERRORS = [
     (
         "OX102",
         '[processes.web]\ncomand = "run"\n',
-        'oxfile.toml:2: processes.web.comand: unknown key "comand" [OX102]\n'
-        '    hint:     did you mean "command"?',
+        'oxfile.toml:2: processes.web.comand: unknown key "comand" [OX102]\n    hint:     did you mean "command"?',
     ),
     (
         "OX103",

@@ -75,7 +75,7 @@ def _holder(examination: Examination, spec: ProcessSpec, bind: Bind) -> Finding:
     holders = holder_of(bind.host, bind.port) if bind.port else ()
     strangers = [holder for holder in holders if not _ours(examination, holder.pid)]
     if strangers:
-        names = ", ".join(f"{holder.name} (pid {holder.pid})" for holder in strangers)
+        names = ", ".join(holder.text for holder in strangers)
         return problem(f"port {bind.port} is held by {names}", where=where, advice="stop that, or use another port")
     return ok("held by this stack" if holders else "free", where=where)
 

@@ -1,0 +1,135 @@
+"""What can only be seen with all processes side by side."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def stack(**tables: str) -> str:
+    return "".join(f'[processes.{name}]\ncommand = "x"\n{body}\n' for name, body in tables.items())
+
+
+@pytest.mark.parametrize(
+    ("tables", "circle"),
+    [
+        ({"a": 'depends_on = ["a"]'}, "a -> a"),
+        ({"a": 'depends_on = ["b"]', "b": 'depends_on = ["c"]', "c": 'depends_on = ["a"]'}, "a -> b -> c -> a"),
+        ({"x": 'depends_on = ["a"]', "a": 'depends_on = ["b"]', "b": 'depends_on = { a = "started" }'}, "a -> b -> a"),
+    ],
+)
+def test_a_circle_is_told_once_with_its_way(the_problem, tables, circle):
+    problem = the_problem(stack(**tables))
+    assert (problem.code, problem.found) == ("OX108", circle)
+
+
+def test_a_diamond_is_no_circle(read):
+    tables = {"a": 'depends_on = ["b", "c"]', "b": 'depends_on = ["d"]', "c": 'depends_on = ["d"]', "d": ""}
+    assert len(read(stack(**tables)).oxfile.processes) == 4
+
+
+def test_a_long_chain_needs_no_deep_stack(read):
+    tables = {f"p{n}": f'depends_on = ["p{n + 1}"]' for n in range(1500)} | {"p1500": ""}
+    assert len(read(stack(**tables)).oxfile.processes) == 1501
+
+
+def test_one_process_may_write_both_streams_to_one_file(read):
+    read(stack(a='log_file = "/l"\nerror_log_file = "/l"'))
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/null"])
+def test_devices_are_not_rotated_so_they_may_be_shared(read, path):
+    read(stack(a=f'log_file = "{path}"', b=f'log_file = "{path}"'))
+
+
+def test_two_names_of_one_log_file_are_one_file(refused):
+    codes = refused(stack(a='log_file = "logs/a.log"', b='log_file = "./logs/../logs/a.log"'))
+    assert [code for code, _, _ in codes] == ["OX106"]
+
+
+def test_a_disabled_process_claims_nothing(read):
+    read(stack(a='log_file = "/l"', b='log_file = "/l"\ndisabled = true'))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "collide"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80", True),
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("127.0.0.1:80", ":80", True),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("127.0.0.1:80", "127.0.0.1:81", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("unix:/a", "unix:/a", True),
+        ("unix:/a", "unix:/b", False),
+    ],
+)
+def test_apps_on_one_address_collide(read, refused, first, second, collide):
+    text = f'[processes.a]\napp = "m:a"\nbind = "{first}"\n[processes.b]\napp = "m:b"\nbind = "{second}"\n'
+    if collide:
+        assert [code for code, _, _ in refused(text)] == ["OX106"]
+    else:
+        assert len(read(text).oxfile.processes) == 2
+
+
+def test_a_job_has_one_instance(refused):
+    assert refused(stack(a='schedule = "@daily"\ninstances = 2')) == [("OX106", 4, "processes.a.instances")]
+
+
+def test_a_job_is_not_restarted_by_the_clock(refused):
+    assert refused(stack(a='schedule = "@daily"\ncron_restart = "@daily"')) == [
+        ("OX106", 4, "processes.a.cron_restart")
+    ]
+
+
+def test_a_delay_above_its_ceiling_is_a_conflict(refused):
+    text = stack(a="restart_delay_ms = 2000\nrestart_delay_max_ms = 1000")
+    assert refused(text) == [("OX106", 4, "processes.a.restart_delay_max_ms")]
+
+
+def test_a_health_type_that_does_not_fit_its_target(refused):
+    text = stack(a='health = { type = "tcp", url = "http://h/" }')
+    assert refused(text) == [("OX106", 3, "processes.a.health.type")]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        'watch_ignore = ["x"]',
+        "catch_up = true",
+        'on_failure = "alert"',
+        "limits.cpu_window_secs = 5",
+        "limits.hard = true",
+        'timeout = "5s"',
+        'instance_var = "N"',
+    ],
+)
+def test_a_setting_without_effect_is_a_warning(read, pair):
+    (warning,) = read(stack(a=pair)).warnings
+    assert warning.code == "OX157"
+
+
+def test_defaults_may_hold_what_only_some_processes_use(read):
+    """[defaults] is for all processes, so nothing in it is out of place."""
+    text = (
+        '[defaults]\nworkers = 4\nwatch_ignore = ["x"]\nhealth_interval_secs = 5\ntimeout = "9s"\n'
+        + stack(a="")
+        + '[processes.b]\napp = "m:b"\n'
+    )
+    loaded = read(text)
+    assert loaded.warnings == ()
+    assert loaded.oxfile.process("b").app.workers == 4
+    assert loaded.oxfile.process("a").health is None
+
+
+def test_a_command_inside_a_missing_folder_is_told_once(read):
+    loaded = read('[processes.a]\ncommand = "/nowhere/bin/x"\nworking_dir = "/nowhere"\n')
+    assert [warning.line for warning in loaded.warnings] == [3]
+
+
+def test_a_command_elsewhere_that_is_missing_is_told(read):
+    loaded = read('[processes.a]\ncommand = "/nowhere/bin/x"\npython = "/nowhere/python"\n')
+    assert sorted(warning.line for warning in loaded.warnings) == [2, 3]
+
+
+def test_a_file_that_only_its_owner_may_read_may_hold_secrets(read):
+    assert read(stack(a='env = { API_TOKEN = "t" }')).warnings == ()
