@@ -61,7 +61,7 @@ class Shop:
     def oxherd(self, *arguments: str, check: bool = True) -> str:
         """Run one ``oxherd`` command and return what it prints."""
         done = subprocess.run(
-            ["oxherd", *arguments],
+            [str(Path(sys.executable).with_name("oxherd")), *arguments],
             cwd=OXFILE.parent,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -414,7 +414,6 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="play the story without a terminal")
     arguments = parser.parse_args()
     shop = Shop(home=choose_home(), port=free_port())
-    os.environ["PATH"] = shop.environment()["PATH"]
     if shop.home.exists():
         # What an earlier run left that was cut off.
         shop.oxherd("daemon", "stop", check=False)

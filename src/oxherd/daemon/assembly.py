@@ -137,7 +137,13 @@ class Assembly:
             ),
             sampler=Sampler(loop, system.sample, system.pss, duties.weighed),
             scheduler=Scheduler(loop, system.wall),
-            watcher=Watcher(loop=loop, helpers=helpers, on_change=duties.changed_files, mark=self._mark),
+            watcher=Watcher(
+                loop=loop,
+                helpers=helpers,
+                on_change=duties.changed_files,
+                mark=self._mark,
+                trouble=lambda text: self.events.publish("watch-trouble", text),
+            ),
         )
         return duties
 

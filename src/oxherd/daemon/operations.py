@@ -85,20 +85,6 @@ class Operation:
         self._end = supervisor.observe(self._changed)
         self._next()
 
-    @property
-    def over(self) -> bool:
-        """Whether the answer was given."""
-        return self._done is None
-
-    def leave(self) -> None:
-        """Nobody waits for the answer any more; the batches that are still to come are carried out all the same."""
-        self._progress = None
-        if self._batches:
-            self._done = _nobody
-        else:
-            self._done = None
-            self._end()
-
     def _next(self) -> None:
         while not self._open and self._done is not None:
             if not self._batches or (self._abort and self.outcome.failed):

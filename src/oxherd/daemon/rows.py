@@ -27,7 +27,7 @@ def row(supervisor: Supervisor, handle: InstanceHandle) -> dict[str, object]:
     """Return one row; a process that is down has no pid, CPU or memory."""
     machine, process = handle.machine, handle.process
     alive = machine.pid is not None
-    cpu, memory = supervisor.duties.usage(handle) if alive else (0.0, 0)
+    cpu, memory = supervisor.duties.usage(handle) if alive else (None, None)
     uptime = supervisor.loop.now() - machine.started_at if alive and machine.started_at is not None else None
     next_run = supervisor.duties.next_run(process)
     return {
@@ -40,7 +40,7 @@ def row(supervisor: Supervisor, handle: InstanceHandle) -> dict[str, object]:
         "status": machine.status,
         "ready": machine.state is State.RUNNING and not machine.unhealthy,
         "health": _health(handle),
-        "cpu_percent": round(cpu, 1),
+        "cpu_percent": None if cpu is None else round(cpu, 1),
         "memory_bytes": memory,
         "restarts": machine.restarts,
         "uptime_seconds": None if uptime is None else round(uptime, 3),

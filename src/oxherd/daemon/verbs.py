@@ -118,6 +118,13 @@ class Verbs:
             running_too=running_too,
         )
 
+    def _running_units(self, stack: StackHandle, args: Args) -> list[Unit]:
+        """Return what is named; without names what is wanted up, so that what was stopped stays stopped."""
+        units = self._keeper.units(stack, _names(args))
+        if _names(args):
+            return units
+        return [unit for unit in units if unit.process.wanted] or units
+
     # -- looking ------------------------------------------------------------------------------------------------
 
     def _ping(self, _args: Args, reply: Reply) -> None:
@@ -230,15 +237,14 @@ class Verbs:
                 }
             )
 
-        operation = Operation(
+        # A client that goes away (Ctrl-C) ends only the telling: half a stop or half a reload would help nobody.
+        Operation(
             self._supervisor,
             batches,
             progress=lambda handle: reply.progress(progress(handle)),
             done=done,
             abort_on_failure=rolling,
         )
-        if not operation.over:
-            reply.on_close(operation.leave if then is None else _nothing)
 
     def _start(self, args: Args, reply: Reply) -> None:
         stack, notes = self._register(args, running_too=False)
@@ -250,12 +256,12 @@ class Verbs:
 
     def _restart(self, args: Args, reply: Reply) -> None:
         stack, notes = self._register(args, running_too=True)
-        units = self._keeper.units(stack, _names(args))
+        units = self._running_units(stack, args)
         self._with_pre_reload([], lambda: self._run(self._keeper.restart(stack, units), reply, notes=notes), reply)
 
     def _reload(self, args: Args, reply: Reply) -> None:
         stack, notes = self._register(args, running_too=True)
-        units = self._keeper.units(stack, _names(args))
+        units = self._running_units(stack, args)
         for unit in units:
             self._sinks.reopen(unit.process)
         notes.append("log files reopened; every instance was stopped, then started, one after the other")
@@ -371,7 +377,3 @@ def _object(value: object) -> dict[str, object]:
 def _environment(args: Args) -> dict[str, str] | None:
     env = args.get("env")
     return None if env is None else {str(key): str(value) for key, value in _object(env).items()}
-
-
-def _nothing() -> None:
-    """What was begun goes on to its end, whether or not somebody waits for the answer."""

@@ -401,12 +401,21 @@ def test_a_damaged_record_is_kept_aside_and_the_others_come_back(bench, tmp_path
 
 
 def test_a_client_that_goes_away_does_not_stop_what_it_began(bench):
-    answer = bench.ask("start", spec("web", start_delay=5.0))
+    bench.up(spec("db"), spec("web", depends_on=(("db", READY),)))
+    bench.system.living("web")[0].ignores.add(15)
+    answer = bench.ask("stop")
     for callback in answer.callbacks:
         callback()
-    bench.loop.advance(10)
-    assert bench.status() == {"web": "running"}
-    assert not answer.done
+    bench.loop.advance(30)
+    assert bench.status() == {"db": "stopped", "web": "stopped"}
+
+
+def test_a_restart_of_the_whole_stack_leaves_what_was_stopped_alone(bench):
+    bench.up(spec("web"), spec("worker"))
+    bench.ask("stop", names=["worker"])
+    bench.ask("restart")
+    bench.loop.advance(1)
+    assert bench.status() == {"web": "running", "worker": "stopped"}
 
 
 def test_new_log_settings_wait_until_nobody_writes_to_the_file(bench):

@@ -183,9 +183,10 @@ TABLES = [
 
 
 @pytest.mark.parametrize("dialect", ["processes", "apps"])
-@pytest.mark.parametrize(("key", "value", "path", "expected", "beside"), PROCESS)
-def test_a_key_of_a_command_process(one, dialect, key, value, path, expected, beside):
+@pytest.mark.parametrize("row", PROCESS, ids=lambda row: f"{row[0]}={row[1]}")
+def test_a_key_of_a_command_process(one, dialect, row):
     """Every key may stand in both dialects and means the same."""
+    key, value, path, expected, beside = row
     header = "[processes.p]" if dialect == "processes" else '[[apps]]\nname = "p"'
     command = "" if key == "command" else 'command = "x"\n'
     assert field(path)(one(f"{header}\n{command}{beside}\n{key} = {value}\n")) == expected
@@ -200,8 +201,9 @@ def test_a_key_of_an_app_process(read, key, value, path, expected):
 
 
 @pytest.mark.parametrize("where", ["process", "profile", "defaults"])
-@pytest.mark.parametrize(("table", "key", "value", "path", "expected", "beside"), TABLES)
-def test_a_key_of_a_sub_table(one, where, table, key, value, path, expected, beside):
+@pytest.mark.parametrize("row", TABLES, ids=lambda row: f"{row[0]}.{row[1]}={row[2]}")
+def test_a_key_of_a_sub_table(one, where, row):
+    table, key, value, path, expected, beside = row
     pair = f"{beside}\n{key} = {value}\n"
     text, profile = f'[processes.p]\ncommand = "x"\n[processes.p.{table}]\n{pair}', None
     if where == "profile":
@@ -248,8 +250,11 @@ def test_every_key_has_a_meaning_and_a_type():
 
 @pytest.mark.parametrize(
     "pair",
-    ["restart_on_exit = true\nrestart = 'always'", "restart_on_exit = false\nrestart_policy = 'never'"]
-    + ["restart = 'on-failure'\nrestart_policy = 'on_failure'"],
+    [
+        "restart_on_exit = true\nrestart = 'always'",
+        "restart_on_exit = false\nrestart_policy = 'never'",
+        "restart = 'on-failure'\nrestart_policy = 'on_failure'",
+    ],
 )
 def test_spellings_of_the_restart_policy_may_agree(one, pair):
     assert one(f'[processes.p]\ncommand = "x"\n{pair}').name == "p"

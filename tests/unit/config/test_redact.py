@@ -11,8 +11,24 @@ from oxherd.config.redact import REDACTED, is_secret_key, redact_text, redact_va
 
 @pytest.mark.parametrize(
     "name",
-    ["SECRET_KEY", "API_TOKEN", "DB_PASSWORD", "PASSWD", "AWS_SECRET_ACCESS_KEY", "api-key", "PRIVATE_KEY", "KEY"]
-    + ["MY_PASS", "SENTRY_DSN", "secret", "pull_secret", "STRIPE_KEY", "APIKEY", "DB_PWD", "SESSION_COOKIE"],
+    [
+        "SECRET_KEY",
+        "API_TOKEN",
+        "DB_PASSWORD",
+        "PASSWD",
+        "AWS_SECRET_ACCESS_KEY",
+        "api-key",
+        "PRIVATE_KEY",
+        "KEY",
+        "MY_PASS",
+        "SENTRY_DSN",
+        "secret",
+        "pull_secret",
+        "STRIPE_KEY",
+        "APIKEY",
+        "DB_PWD",
+        "SESSION_COOKIE",
+    ],
 )
 def test_names_of_secrets(name):
     assert is_secret_key(name)

@@ -184,8 +184,21 @@ def test_huey_is_stopped_with_the_signal_it_finishes_on():
 
 
 WORDS = st.sampled_from(
-    ["celery", "worker", "beat", "-A", "x", "uvicorn", "gunicorn", "-b", ":80", "--bind", "unix:", "flask", "run", "-p"]
-    + [
+    [
+        "celery",
+        "worker",
+        "beat",
+        "-A",
+        "x",
+        "uvicorn",
+        "gunicorn",
+        "-b",
+        ":80",
+        "--bind",
+        "unix:",
+        "flask",
+        "run",
+        "-p",
         "manage.py",
         "runserver",
         "99999999",
