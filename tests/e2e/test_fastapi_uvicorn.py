@@ -10,7 +10,7 @@ import pytest
 from support.harness import descendants
 from support.services import unused_port
 from support.waiting import DEADLINE, wait_gone, wait_until
-from support.web import APPS, Asking, Gates, ask, server_pids, try_ask
+from support.web import APPS, Asking, Gates, ask, left_of, server_pids, try_ask
 
 OXFILE = """
 [processes.web]
@@ -71,7 +71,7 @@ def test_after_kill_9_of_the_parent_no_worker_keeps_the_port(web):
     os.kill(parent, signal.SIGKILL)
     ox.wait("ready", count=2, name="web")
     # The old ones were gone before the new parent was started, not some time later.
-    assert [pid for pid in family if os.path.exists(f"/proc/{pid}")] == []
+    assert left_of(family) == []
     row = ox.row("web")
     assert (row["status"], row["restarts"]) == ("running", 1)
     assert web.parent() == row["pid"] != parent
@@ -113,7 +113,7 @@ def test_a_stop_lets_the_request_in_flight_end(web):
     said, _ = stop.communicate(timeout=DEADLINE)
     assert stop.returncode == 0, said
     assert ox.row("web")["status"] == "stopped"
-    assert [pid for pid in family if os.path.exists(f"/proc/{pid}")] == []
+    assert left_of(family) == []
     assert "killed" not in {event["kind"] for event in ox.events.matching(name="web")}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from support.waiting import DEADLINE, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from support.harness import Supervised
 
-__all__ = ["APPS", "Answer", "Asking", "Gates", "ask", "listening_inodes", "server_pids", "try_ask"]
+__all__ = ["APPS", "Answer", "Asking", "Gates", "ask", "left_of", "listening_inodes", "server_pids", "try_ask"]
 
 APPS = Path(__file__).resolve().parent.parent / "e2e" / "apps"
 
@@ -115,6 +118,11 @@ class Gates:
         """Return the lines of a file the apps write."""
         path = self.directory / name
         return path.read_text().splitlines() if path.exists() else []
+
+
+def left_of(family: Iterable[int]) -> list[int]:
+    """Return those processes that are still there, zombies included."""
+    return [pid for pid in family if os.path.exists(f"/proc/{pid}")]
 
 
 def listening_inodes(port: int) -> set[str]:

@@ -169,8 +169,6 @@ class _Connection:
         """Say why and hang up: what comes after this cannot be understood or must not be listened to."""
         self._closing = True
         self.answer(None, lambda: error_answer(None, self.server.version, error))
-        if not self._output:
-            self.close()
 
     def answer(self, request_id: int | None, encode: Callable[[], bytes]) -> None:
         """Send what ``encode`` returns, as far as the client takes it; keep the rest."""
@@ -180,14 +178,20 @@ class _Connection:
             line = encode()
         except ProtocolError as error:
             line = error_answer(request_id, self.server.version, error)
-        idle = not self._output
+        if not self._output:
+            # At the end of this turn: the start of a hundred processes is told in a few pieces, not in hundreds.
+            self.server.loop.call_soon(self._flush_turn)
         self._output += line
-        taken = self._flush() if idle else True
-        if not taken or len(self._output) > _MAX_PENDING:
+        if len(self._output) > _MAX_PENDING:
             self._broken = True
             # Later, not now: closing calls back whoever subscribed, who may be in the middle of telling its
             # subscribers something, this one included.
             self.server.loop.call_soon(self.close)
+
+    def _flush_turn(self) -> None:
+        """Send what was said in this turn of the loop."""
+        if not self._broken and (not self._flush() or (self._closing and not self._output)):
+            self.close()
 
     def _flush(self) -> bool:
         """Send what the client takes; return False if it is gone."""

@@ -81,7 +81,8 @@ class Gate:
         if handle not in self._waiting:
             return
         depends = {process.name: process.spec.depends_on}
-        facts = {name: facts_of(other) for name, other in process.stack.processes.items()}
+        others = process.stack.processes
+        facts = {name: facts_of(others[name]) for name, _ in process.spec.depends_on if name in others}
         blocked = fleet.blocked_by(process.name, depends, facts)
         if blocked is not None:
             if blocked.failed:

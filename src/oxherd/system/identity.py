@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MARK_VARIABLE = "OXHERD_MARK"
-_MARK = MARK_VARIABLE.encode() + b"="
+_MARK = b"\0" + MARK_VARIABLE.encode() + b"="
 _CHUNK = 65536
 _LINE = 4096
 _EXEC_LOOKS = 50
@@ -149,13 +149,8 @@ def boot_id() -> str:
 
 def mark_of(pid: int) -> str | None:
     """Return the OXHERD_MARK a process was started with, None if it has none or keeps its environment to itself."""
-    environ = _environ(pid)
-    if environ.startswith(_MARK):
-        found = environ
-    else:
-        _, _, found = environ.partition(b"\0" + _MARK)
-        found = _MARK + found if found else b""
-    return found[len(_MARK) :].split(b"\0", 1)[0].decode(errors="replace") if found else None
+    _, present, rest = (b"\0" + _environ(pid)).partition(_MARK)
+    return rest.split(b"\0", 1)[0].decode(errors="replace") if present else None
 
 
 def _environ(pid: int) -> bytes:

@@ -31,6 +31,8 @@ def exit_of(pid: int, pidfd: int) -> ExitStatus | None:
         The status. For a process that is not a child (it was adopted) it is what the kernel still tells of it, and
         an unknown one where that is nothing.
     """
+    if not hasattr(os, "waitid"):
+        return _exit_without_waitid(pid)
     try:
         if pidfd >= 0:
             result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
@@ -45,8 +47,11 @@ def next_dead() -> int | None:
     """Return the pid of some dead child without reaping it, or None when there is none; waitid(2), WNOWAIT.
 
     The kernel shows the same one until it is reaped. So whoever takes every end there is reaps between two calls,
-    a supervised program by whoever waits for it and an orphan by `exit_of`.
+    a supervised program by whoever waits for it and an orphan by `exit_of`. Python has no waitid on macOS before 3.13;
+    there the answer is None, and each child has to be asked by itself.
     """
+    if not hasattr(os, "waitid"):
+        return None
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -82,7 +87,18 @@ def _exit_of_stranger(pid: int, pidfd: int) -> ExitStatus | None:
         return ExitStatus()
     if not _MASK.unpack_from(info)[0] & _PIDFD_INFO_EXIT:
         return ExitStatus()
-    status = _EXIT_CODE.unpack(info)[0]
+    return _decoded(_EXIT_CODE.unpack(info)[0])
+
+
+def _exit_without_waitid(pid: int) -> ExitStatus | None:
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return _exit_of_stranger(pid, -1)
+    return _decoded(status) if found else None
+
+
+def _decoded(status: int) -> ExitStatus:
     if os.WIFSIGNALED(status):
         return ExitStatus(signal=os.WTERMSIG(status), core_dumped=os.WCOREDUMP(status))
     return ExitStatus(code=os.WEXITSTATUS(status))

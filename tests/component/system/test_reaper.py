@@ -109,6 +109,21 @@ def test_the_dead_are_shown_one_after_the_other_and_reaped_by_whom_they_concern(
     assert reaper.next_dead() is None
 
 
+def test_where_python_has_no_waitid_each_child_is_asked_by_itself(shop, monkeypatch):
+    monkeypatch.delattr(os, "waitid")
+    launch = shop.launch("sleep", "1000")
+    assert reaper.exit_of(launch.pid, -1) is None
+    os.kill(launch.pid, signal.SIGTERM)
+    assert shop.ended(launch) == ExitStatus(signal=signal.SIGTERM)
+    failed = shop.launch("sh", "-c", "exit 3")
+    readable(failed.pidfd)
+    assert reaper.next_dead() is None
+    assert reaper.exit_of(failed.pid, -1) == ExitStatus(code=3)
+    again = reaper.exit_of(failed.pid, -1)
+    assert again is not None
+    assert again.unknown
+
+
 def test_without_children_nobody_is_dead():
     assert reaper.next_dead() is None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oxherd.system import tree
+from oxherd.system import identity, tree
 from oxherd.system.identity import Identity, identity_of, mark_of, read_stat, start_ticks
 
 from . import programs
@@ -233,6 +233,15 @@ def test_a_mark_is_read_wherever_it_stands_in_the_environment(shop):
     empty = shop.launch("/usr/bin/sleep", "1000", env={})
     assert mark_of(empty.pid) is None
     assert mark_of(2**22 + 1) is None
+
+
+def test_a_process_in_the_middle_of_an_exec_is_looked_at_again(monkeypatch):
+    """It has no environment and no command line then, and would be taken for one that nobody marked."""
+    looks = iter([b"", b"", b"A=1\0OXHERD_MARK=a/b/0/1\0"])
+    monkeypatch.setattr(identity, "read_file", lambda path: next(looks) if path.endswith("environ") else b"")
+    assert mark_of(1) == "a/b/0/1"
+    monkeypatch.setattr(identity, "read_file", lambda _path: b"")
+    assert mark_of(1) is None
 
 
 def test_names_with_spaces_and_brackets_do_not_confuse_the_kernels_line(shop, tmp_path):
