@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -118,6 +120,26 @@ def test_every_oxfile_in_the_docs_is_valid(root, tmp_path):
                 broken.append(f"{page.relative_to(root)}, example {number + 1}:\n{error.render()}")
     assert count > 5
     assert not broken, "\n".join(broken)
+
+
+@pytest.mark.skipif(shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:" + os.defpath) is None, reason="needs nginx")
+def test_nginx_reads_its_guide(root, tmp_path):
+    """The configuration is complete but for what nginx.conf has around it; the test listens on no port."""
+    (text,) = re.findall(r"^```nginx\n(.*?)^```", (root / "docs/guides/nginx.md").read_text(), re.MULTILINE | re.DOTALL)
+    listening = text.replace("listen 80;", f"listen unix:{tmp_path}/nginx.sock;")
+    assert listening != text
+    config = tmp_path / "nginx.conf"
+    config.write_text(
+        f"pid {tmp_path}/nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{listening}}}\n"
+    )
+    done = subprocess.run(
+        ["nginx", "-t", "-q", "-c", str(config), "-e", "stderr"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/sbin:/usr/local/sbin:" + os.defpath},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_example_runs_without_a_warning(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from oxherd.control.paths import Home
 
-__all__ = ["daemon_command", "ensure_supervisor"]
+__all__ = ["daemon_command", "ensure_supervisor", "wait_for_the_end"]
 
 # Seconds a supervisor gets to open its socket. It takes about 40 ms; a machine that swaps takes longer.
 _READY_SECONDS = 15.0
@@ -80,6 +81,21 @@ def ensure_supervisor(home: Home) -> Client:
     finally:
         os.close(ready)
     return _connect(home)
+
+
+def wait_for_the_end(home: Home) -> None:
+    """Wait until the supervisor that has just answered its last request is gone, socket and all.
+
+    It holds the lock of its home as long as it lives, so waiting for the lock is waiting for its end.
+    """
+    try:
+        fd = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
 
 
 def _wait_ready(home: Home, ready: int) -> None:

@@ -71,7 +71,7 @@ def examine(examination: Examination) -> Iterator[Finding]:
     yield from timing.check_beat(examination)
     yield from capacity.check_memory(examination, there)
     yield from capacity.check_open_files(examination, there)
-    yield from capacity.check_hard_limits(examination, there)
+    yield from capacity.check_hard_limits(examination)
     yield from capacity.check_disk(examination)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from oxherd.config import problems
 from oxherd.config.cpus import usable_cpus
 from oxherd.config.desugar import restart_mode
@@ -102,7 +104,7 @@ def build_process(settings: Effective) -> ProcessSpec:
         git=_git(settings),
         adopt=bool(get("adopt", True)),
         socket=_text(get("socket")),
-        python=_text(get("python")),
+        python=_python(settings),
         user=_text(get("user")),
         group=_text(get("group")),
         umask=None if get("umask") is None else _int(get("umask"), 0),
@@ -129,6 +131,16 @@ def _seconds(value: object) -> float | None:
 
 def _words(value: object) -> tuple[str, ...]:
     return tuple(str(item) for item in value) if isinstance(value, tuple) else ()
+
+
+def _python(settings: Effective) -> str | None:
+    """Return the interpreter, absolute; a bare name such as python3.12 is looked for on PATH first."""
+    written = _text(settings.values.get("python"))
+    if written is None:
+        return None
+    environ = {**settings.around.environ, **settings.env}
+    on_path = shutil.which(written, path=environ.get("PATH", "")) if "/" not in written else None
+    return on_path or absolute(written, settings.around.folder, environ)
 
 
 def _command(value: object) -> Command | None:
@@ -279,8 +291,8 @@ def _check_no_target(settings: Effective) -> None:
 def _limits(settings: Effective, kind: ProcessKind) -> LimitSpec:
     get = settings.values.get
     memory = get("limits.memory")
-    if kind is ProcessKind.COMMAND and "max_memory" in settings.values:
-        if memory is not None:
+    if kind is ProcessKind.COMMAND and settings.rank("max_memory") >= max(0, settings.rank("limits.memory")):
+        if settings.rank("max_memory") == settings.rank("limits.memory"):
             message = "max_memory_mb and limits.memory_mb are two spellings of one setting"
             place = settings.place_of("max_memory")
             settings.report(problems.conflict(place, message, expected="one of them", hint="remove one of the two"))
@@ -303,14 +315,19 @@ def _logs(settings: Effective) -> LogSpec:
     get = settings.values.get
     default = LogSpec()
     error_file = _text(get("logs.error_file"))
-    if get("unified_logs") and error_file is not None:
-        if settings.local("unified_logs") and settings.local("logs.error_file"):
+    combined = settings.rank("logs.combined") > settings.rank("logs.file")
+    if (
+        error_file is not None
+        and get("unified_logs")
+        and settings.rank("unified_logs") >= settings.rank("logs.error_file")
+    ):
+        if settings.rank("unified_logs") == settings.rank("logs.error_file"):
             message = "unified_logs = true and a file for stderr contradict each other"
             place = settings.place_of("unified_logs")
             settings.report(problems.conflict(place, message, expected="one of the two", hint="remove one of the two"))
         error_file = None
     return LogSpec(
-        file=_text(get("logs.file", get("logs.combined"))),
+        file=_text(get("logs.combined" if combined else "logs.file")),
         error_file=error_file,
         date_format=_text(get("logs.date_format")),
         format=LogFormat(str(get("logs.format", "text"))),

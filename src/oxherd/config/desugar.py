@@ -226,7 +226,8 @@ class Desugarer:
                 self.problems.append(problems.bad_value(place, value, str(error)))
                 return
         origin = f"{os.path.basename(self.file)}:{place.line}{f' (profile {profile})' if profile else ''}"
-        setting = Setting(key=key, value=value, place=place, origin=origin, local=local)
+        rank = 2 if profile else int(local)
+        setting = Setting(key=key, value=value, place=place, origin=origin, rank=rank)
         other = layer.settings.get(key.canonical)
         if other is not None and not _agree(other, setting):
             message = f"{other.key.name} (line {other.place.line}) and {key.name} are two spellings of one setting"

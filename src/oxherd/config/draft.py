@@ -22,14 +22,19 @@ class Setting:
         value: The value as TOML has it.
         place: Where it stands.
         origin: The place as ``explain`` shows it: ``oxfile.toml:12``.
-        local: Whether the process itself says so, rather than [defaults] or [logging].
+        rank: The layer: 0 for [defaults] and [logging], 1 for the process, 2 for its profile.
     """
 
     key: Key
     value: object
     place: Place
     origin: str
-    local: bool
+    rank: int
+
+    @property
+    def local(self) -> bool:
+        """Whether the process itself says so, rather than the defaults of all."""
+        return self.rank > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

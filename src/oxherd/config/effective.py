@@ -111,6 +111,10 @@ class Effective:
         setting = self.layer.settings.get(canonical)
         return setting is not None and setting.local
 
+    def rank(self, canonical: str) -> int:
+        """Return the layer that sets this: 0 the defaults, 1 the process, 2 its profile; -1 where none does."""
+        return self.layer.settings[canonical].rank if canonical in self.values else -1
+
     def told(self, name: str) -> bool:
         """Return whether a key of this name was written and refused, or one that was meant to be it."""
         inside = f"{self.place.key}."
@@ -126,8 +130,9 @@ class Effective:
 
     def _expander(self, raw: Mapping[str, str], files: Mapping[str, str], place: Place) -> Expander:
         def missing(name: str) -> str:
-            if not self.lenient:
-                self.report(problems.missing_variable(place, name))
+            problem = problems.missing_variable(place, name)
+            if not self.lenient and problem not in self.around.found:
+                self.report(problem)
             return ""
 
         short = self.around.dialect == "apps"

@@ -17,6 +17,7 @@ __all__ = ["BadReferenceError", "Expander"]
 
 _FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
 _REST = _FIRST | frozenset("0123456789")
+_DEEPEST = 40
 
 
 class BadReferenceError(ValueError):
@@ -25,6 +26,14 @@ class BadReferenceError(ValueError):
     def __init__(self) -> None:
         """Say what is accepted; the text around it may be a secret."""
         super().__init__("a reference such as ${NAME} or ${NAME:-default}; a literal dollar sign is $$")
+
+
+class DeepReferenceError(BadReferenceError):
+    """References lead to references without an end in sight."""
+
+    def __init__(self) -> None:
+        """Say what is accepted."""
+        ValueError.__init__(self, f"references that are nested at most {_DEEPEST} deep")
 
 
 class Expander:
@@ -54,6 +63,7 @@ class Expander:
         self.short = short
         self.missing = missing
         self._open: list[str] = []
+        self._depth = 0
 
     def lookup(self, name: str) -> str | None:
         """Return the value of a variable, or None; a variable of env that refers to itself has none."""
@@ -95,10 +105,19 @@ class Expander:
         """Return a string with every reference replaced.
 
         Raises:
-            BadReferenceError: A ``${`` is not followed by a name and a closing brace.
+            BadReferenceError: A ``${`` is not followed by a name and a closing brace, or leads too deep.
         """
         if "$" not in text:
             return text
+        if self._depth >= _DEEPEST:
+            raise DeepReferenceError
+        self._depth += 1
+        try:
+            return self._replaced(text)
+        finally:
+            self._depth -= 1
+
+    def _replaced(self, text: str) -> str:
         pieces: list[str] = []
         at = 0
         while at < len(text):

@@ -159,7 +159,7 @@ PROCESS = Section(
         _key("timezone", "", kinds.TIMEZONE, "local time", "Time zone of schedule and cron_restart"),
         _key("pre_start", "", kinds.COMMAND, "none", "Run once before the first start of a generation; failing aborts"),
         _key("pre_reload", "", kinds.COMMAND, "none", "Run once before a reload changes anything; failing aborts"),
-        _key("python", "", kinds.PATH, "found", "Interpreter whose folder a bare program name is looked up in first"),
+        _key("python", "", kinds.TEXT, "found", "Interpreter, as a path or a name on PATH; bare program names are looked for beside it first"),
         _later("socket", "", kinds.ADDRESS, "none", "Hold this address and pass it as LISTEN_FDS"),
         _later("adopt", "", kinds.BOOL, "true", "false: run a recognised command untouched"),
         _later("app", "", kinds.TARGET, "this or `command`", "The app to serve, ASGI or WSGI; factories are called"),
@@ -297,7 +297,7 @@ TOP = Section(
     meaning="What stands before the first table.",
     keys=_keys(
         _key("name", "name", kinds.TEXT, "the folder's name", "Name of the stack"),
-        _key("version", "version", integer(1, 1), "1", "Version of the format"),
+        _key("version", "version", kinds.VERSION, "1", "Version of the format"),
     ),
 )
 

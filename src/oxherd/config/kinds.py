@@ -44,6 +44,7 @@ __all__ = [
     "URL",
     "USER",
     "VARIABLE",
+    "VERSION",
     "WATCH",
     "WORKERS",
     "Kind",
@@ -319,6 +320,9 @@ PRELOAD = Kind(
 )
 OPTIONS = Kind(
     name="table", expected="a table of options", types=(dict,), read=readers.read_options, schema={"type": "object"}
+)
+VERSION = Kind(
+    name="1", expected="1, the only version there is", types=(int,), read=readers.read_version, schema={"const": 1}
 )
 CRON = Kind(name="cron", expected="5 or 6 cron fields", types=(str,), read=readers.read_cron, schema=_STRING)
 TIMEZONE = Kind(

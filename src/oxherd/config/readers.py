@@ -44,6 +44,7 @@ __all__ = [
     "read_url",
     "read_user",
     "read_variable",
+    "read_version",
     "read_watch",
 ]
 
@@ -160,6 +161,13 @@ def read_variable(value: object) -> str:
     if not _NAME.match(str(value)):
         raise ValueError("the name of a variable, such as INSTANCE_ID")
     return str(value)
+
+
+def read_version(value: object) -> int:
+    """Return 1."""
+    if value != 1:
+        raise ValueError("1, the only version there is")
+    return 1
 
 
 def read_target(value: object) -> str:

@@ -151,11 +151,18 @@ def _port_trouble(handle: InstanceHandle, lines: list[str]) -> str:
     address = portholders.address_in_use([line.encode() for line in lines])
     if address is None:
         return ""
-    host, port = address
-    if not port:
-        return "an address it wants is in use"
-    own = {handle.machine.pid}
-    holders = [holder for holder in portholders.holder_of(host, port) if holder.pid not in own]
-    if not holders:
-        return f"port {port} was in use"
-    return f"port {port} is held by " + ", ".join(f"{holder.name} (pid {holder.pid})" for holder in holders)
+    # Not every server says which address it was; the command line may.
+    wanted = [address] if address[1] or address[0] else _binds(handle)
+    held = []
+    for host, port in wanted:
+        what = f"port {port}" if port else host
+        holders = [holder.text for holder in portholders.holder_of(host, port) if holder.pid != handle.main_pid]
+        held.append(f"{what} is held by {', '.join(holders)}" if holders else f"{what} was in use")
+    return "; ".join(held) or "an address it wants is in use"
+
+
+def _binds(handle: InstanceHandle) -> list[tuple[str, int]]:
+    from oxherd.programs.recognise import recognise  # noqa: PLC0415 - only for those who do not say it themselves
+
+    command = handle.spec.command
+    return [(bind.path or bind.host, bind.port) for bind in recognise(command).binds] if command is not None else []

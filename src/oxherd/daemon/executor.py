@@ -96,7 +96,8 @@ class Executor:
             self._cards.spawn_failed(handle, f"could not start: {reason}")
             self._feed(handle, SpawnFailed(number, f"could not start: {reason}"))
             return
-        handle.start_ticks = self._system.start_ticks(handle.launch.pid)
+        handle.main_pid = handle.launch.pid
+        handle.start_ticks = self._system.start_ticks(handle.main_pid)
         handle.child = self._children.adopt(handle.launch, lambda status: self._main_exited(handle, number, status))
         if handle.launch.report_fd is None:
             self._feed(handle, Spawned(number, handle.launch.pid))
@@ -220,8 +221,7 @@ class Executor:
 
     def _leftovers(self, handle: InstanceHandle) -> list[int]:
         inodes = {inode for pipe in handle.pipes for inode in _inode(pipe.fd)}
-        main = handle.machine.pid or 0
-        return self._system.leftovers(handle.mark, main, self._children.pids, inodes)
+        return self._system.leftovers(handle.mark, handle.main_pid, self._children.pids, inodes)
 
     def _close_pipes(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:

@@ -58,6 +58,7 @@ class InstanceHandle:
         "launch",
         "leftovers_told",
         "machine",
+        "main_pid",
         "memory_peak",
         "oom_before",
         "pipes",
@@ -86,6 +87,7 @@ class InstanceHandle:
         self.leftovers_told = False
         self.retired = False  # leaves its process as soon as it is down
         self.health: str | None = None
+        self.main_pid = 0  # of the current incarnation, also after it is gone: what it left is found by it
         self.start_ticks = 0
         self.oom_before: int | None = None
         self.memory_peak = 0

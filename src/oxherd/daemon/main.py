@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import sys
 
 from oxherd import __version__
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     options = parse_options(arguments)
     if options.bootstrap:
         _become_subreaper_and_exec([argument for argument in arguments if argument != "--bootstrap"])
+    _reset_signals()
     home = find_home(os.environ)
     try:
         home.prepare()
@@ -57,6 +59,14 @@ def _become_subreaper_and_exec(arguments: list[str]) -> None:
 
     become_subreaper()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "oxherd.daemon", *arguments])
+
+
+def _reset_signals() -> None:
+    """Undo what nohup or a shell's ``&`` left: ignored and blocked signals would be inherited by every program."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for signum in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
 
 
 def _lock(home: Home, options: Options) -> int:

@@ -48,11 +48,7 @@ class Machine:
 
     def next_dead(self) -> int | None:
         """Return the pid of some dead child without reaping it; waitid(2), WNOWAIT."""
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return None
-        return None if found is None else found.si_pid
+        return reaper.next_dead()
 
     def signal(self, pid: int, pidfd: int, signum: int) -> bool:
         """Send a signal to one process."""
@@ -100,12 +96,8 @@ class Machine:
         return cgroups.prepare(name, limits)
 
     def catches(self, pid: int, signum: int) -> bool:
-        """Whether a process has a handler for a signal: bit signum-1 of SigCgt; proc(5)."""
-        status = identity.read_file(f"/proc/{pid}/status") or b""
-        for line in status.split(b"\n"):
-            if line.startswith(b"SigCgt:"):
-                return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
-        return False
+        """Whether a process has a handler for a signal."""
+        return identity.catches(pid, signum)
 
     def open_sink(
         self,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from oxherd.system.logs import pipe as pipe_module
 from oxherd.system.logs import sink as sink_module
 from oxherd.system.logs.pipe import make_pipe
 
@@ -174,6 +175,24 @@ for number in range(400):
             assert line[10:] == b"x" * (number * 7 % 300)
             seen[slot] += 1
     assert set(seen.values()) == {400}
+
+
+def test_a_pipe_that_never_runs_dry_is_left_when_its_turn_is_over(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = bench.sink(max_bytes=0)
+    pipe = sink.open_pipe(0)
+    reads: list[int] = []
+
+    def read(_fd: int, size: int) -> bytes:
+        reads.append(size)
+        assert len(reads) < 100
+        return b"x" * (size - 1) + b"\n"
+
+    monkeypatch.setattr(pipe_module.os, "read", read)
+    assert 1 << 20 <= pipe.pull(1 << 20) < 1.5 * (1 << 20)
+    pipe.finish()
+    monkeypatch.undo()
+    assert pipe.closed
+    assert bench.path.stat().st_size == sum(reads)
 
 
 def test_one_loud_child_does_not_starve_a_quiet_one(bench) -> None:

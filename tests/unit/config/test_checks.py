@@ -133,3 +133,26 @@ def test_a_command_elsewhere_that_is_missing_is_told(read):
 
 def test_a_file_that_only_its_owner_may_read_may_hold_secrets(read):
     assert read(stack(a='env = { API_TOKEN = "t" }')).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("base", "profile", "path", "expected"),
+    [
+        ("limits.memory_mb = 1", "max_memory_mb = 2", "limits.memory", 2 << 20),
+        ("max_memory_mb = 1", "limits.memory_mb = 2", "limits.memory", 2 << 20),
+        ('log_file = "/a"', 'logs.combined = "/b"', "logs.file", "/b"),
+        ('logs.combined = "/a"', 'log_file = "/b"', "logs.file", "/b"),
+        ('error_log_file = "/a"', "unified_logs = true", "logs.error_file", None),
+        ("unified_logs = true", 'error_log_file = "/a"', "logs.error_file", "/a"),
+    ],
+)
+def test_a_profile_wins_over_another_spelling_in_the_process(read, base, profile, path, expected):
+    text = stack(a=f"{base}\n[processes.a.profiles.p]\n{profile}")
+    spec = read(text, profile="p").oxfile.process("a")
+    table, _, name = path.partition(".")
+    assert getattr(getattr(spec, table), name) == expected
+
+
+def test_a_version_that_is_to_come_is_refused(the_problem):
+    problem = the_problem("version = 2\n" + stack(a=""))
+    assert (problem.code, problem.expected) == ("OX104", "1, the only version there is")

@@ -144,3 +144,27 @@ def test_dollar_names_are_literal_here_and_references_in_the_published_dialect(r
 def test_hooks_for_another_host_keep_their_dollar_signs(read):
     loaded = read(HEAD + '[deploy.prod]\npost_deploy = "echo $HOME ${NO}"\n')
     assert dict(loaded.oxfile.deploys[0].options) == {"post_deploy": "echo $HOME ${NO}"}
+
+
+def test_an_interpreter_is_a_path_or_a_name_on_path(one, folder, tmp_path):
+    (tmp_path / "bin").mkdir()
+    named = tmp_path / "bin/python3.99"
+    named.write_text("")
+    named.chmod(0o755)
+    assert one(HEAD + 'python = "python3.99"', environ={"PATH": f"{folder}/bin"}).python == str(named)
+    assert one(HEAD + 'python = "python3.98"', environ={"PATH": f"{folder}/bin"}).python == f"{folder}/python3.98"
+    assert one(HEAD + 'python = ".venv/bin/python"').python == f"{folder}/.venv/bin/python"
+    assert one(HEAD + 'python = "~/v/bin/python"').python == "/home/me/v/bin/python"
+
+
+def test_references_without_end_are_refused(refused):
+    """Nesting is refused, never a reason to fall over."""
+    count = 300
+    nested = "${A:-" * count + "}" * count
+    assert [code for code, _, _ in refused(HEAD + f"env = {{ X = '{nested}' }}")] == ["OX104"]
+    chain = "\n".join(f'V{n} = "${{V{n + 1}}}"' for n in range(count))
+    assert "OX104" in [code for code, _, _ in refused(HEAD + f"[processes.p.env]\n{chain}\nV{count} = 'x'")]
+
+
+def test_one_missing_variable_is_told_once_a_key(refused):
+    assert [code for code, _, _ in refused('[processes.p]\ncommand = "run ${NO} ${NO}"')] == ["OX109"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from oxherd.cli.checks.finding import ok, problem, warning
 from oxherd.control.paths import stack_id
+from oxherd.system import cgroups
 from oxherd.system.resources import memory_total
 from oxherd.units import format_bytes
 
@@ -26,33 +27,15 @@ _LITTLE = 100 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What there is: bytes of memory, the hard limit of open files (-1: none), and which cgroups, "v2", "v1" or ""."""
+    """What there is: bytes of memory, and the hard limit of open files (-1: none)."""
 
     memory: int
     nofile: int
-    cgroups: str
 
 
-def machine(root: str = "/sys/fs/cgroup") -> Machine:
+def machine() -> Machine:
     """Look at this machine, or at the part of it that a container has."""
-    return Machine(memory=memory_total(), nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1], cgroups=_cgroups(root))
-
-
-def _cgroups(root: str) -> str:
-    """Return which cgroups this user may make groups in."""
-    if os.path.exists(os.path.join(root, "cgroup.controllers")):
-        own = _own_group()
-        return "v2" if os.access(os.path.join(root, own.lstrip("/")), os.W_OK) else ""
-    return "v1" if os.access(os.path.join(root, "memory"), os.W_OK) else ""
-
-
-def _own_group() -> str:
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return "/"
-    return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+    return Machine(memory=memory_total(), nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
 def check_memory(examination: Examination, there: Machine) -> Iterator[Finding]:
@@ -93,19 +76,20 @@ def check_open_files(examination: Examination, there: Machine) -> Iterator[Findi
             )
 
 
-def check_hard_limits(examination: Examination, there: Machine) -> Iterator[Finding]:
+def check_hard_limits(examination: Examination) -> Iterator[Finding]:
     """Look whether the kernel can enforce what ``hard = true`` asks for."""
     for spec in examination.processes:
         if not spec.limits.hard:
             continue
-        if there.cgroups:
-            yield ok(f"hard limits by cgroup {there.cgroups}", where=spec.name)
-        else:
+        reason = cgroups.why_not(spec.limits)
+        if reason:
             yield problem(
-                "limits.hard needs a cgroup this user may make groups in, and there is none",
+                f"limits.hard cannot be kept here: {reason}",
                 where=spec.name,
                 advice="run the supervisor by `oxherd service install` (Delegate=yes), as root, or without hard = true",
             )
+        else:
+            yield ok("hard limits can be kept by cgroups", where=spec.name)
 
 
 def check_disk(examination: Examination) -> Iterator[Finding]:

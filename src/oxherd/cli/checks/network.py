@@ -7,6 +7,7 @@ import os
 from oxherd.cli.checks.finding import ok, problem, warning
 from oxherd.control.paths import stack_id
 from oxherd.core.endpoint import parse_address, parse_endpoint
+from oxherd.system.identity import mark_of
 from oxherd.system.portholders import holder_of
 
 TYPE_CHECKING = False
@@ -84,12 +85,7 @@ def _ours(examination: Examination, pid: int) -> bool:
     """Whether a process belongs to this very stack: the supervisor marks everything it starts."""
     if examination.oxfile is None:
         return False
-    mark = f"OXHERD_MARK={stack_id(examination.oxfile.path)}/".encode()
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return any(entry.startswith(mark) for entry in file.read().split(b"\0"))
-    except OSError:
-        return False  # it belongs to somebody else, or has gone
+    return (mark_of(pid) or "").startswith(f"{stack_id(examination.oxfile.path)}/")
 
 
 def _first_free_port() -> int:

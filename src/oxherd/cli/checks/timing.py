@@ -6,7 +6,11 @@ import os
 
 from oxherd.cli.checks.finding import ok, problem, warning
 from oxherd.cli.inspect_project import read_facts
+from oxherd.config.model import Command
+from oxherd.control.paths import stack_id
 from oxherd.programs.arguments import Options
+from oxherd.programs.recognise import recognise
+from oxherd.system.identity import mark_of, pids, read_file
 from oxherd.units import format_seconds
 
 TYPE_CHECKING = False
@@ -116,8 +120,39 @@ def check_beat(examination: Examination) -> Iterator[Finding]:
                 f"{spec.instances} instances are {spec.instances} beats", where=spec.name, advice="instances = 1"
             )
         else:
-            yield ok("the only beat of its app in this oxfile", where=spec.name)
+            yield from _strangers(examination, spec, app)
         beats.setdefault(key, spec.name)
+
+
+def _strangers(examination: Examination, spec: ProcessSpec, app: str) -> Iterator[Finding]:
+    """Look for a beat of the same app, in the same directory, that this stack has not started."""
+    own = f"{stack_id(examination.oxfile.path)}/" if examination.oxfile else ""
+    found = [pid for pid, folder in _running_beats(app) if folder == os.path.realpath(spec.working_dir)]
+    strangers = [pid for pid in found if not (mark_of(pid) or "").startswith(own)]
+    for pid in strangers:
+        yield problem(
+            f"a beat of {app or 'the same app'} runs already as pid {pid}, outside this stack: every task would be sent twice",
+            where=spec.name,
+            advice="stop it where it was started, so that it does not come back",
+        )
+    if not strangers:
+        yield ok("the only beat of its app", where=spec.name)
+
+
+def _running_beats(app: str) -> Iterator[tuple[int, str]]:
+    """Yield pid and directory of every celery beat of an app on this machine, as far as it may be looked at."""
+    for pid in pids():
+        line = os.fsdecode(read_file(f"/proc/{pid}/cmdline") or b"")
+        if "beat" not in line:
+            continue
+        argv = tuple(line.rstrip("\0").split("\0"))
+        program = recognise(Command(text=" ".join(argv), argv=argv))
+        if program.name != "celery-beat" or (Options(program.args, _APP_OPTIONS).last(*_APP_OPTIONS) or "") != app:
+            continue
+        try:
+            yield pid, os.readlink(f"/proc/{pid}/cwd")
+        except OSError:
+            continue  # somebody else's, or gone meanwhile
 
 
 def _beat_app(examination: Examination, spec: ProcessSpec) -> str | None:

@@ -43,12 +43,15 @@ def stop(*, output: Output) -> int:
 
     What is wanted is kept: the next `oxherd start` or `oxherd daemon run` brings it up again.
     """
+    from oxherd.cli.bootstrap import wait_for_the_end  # noqa: PLC0415 - not for --help
     from oxherd.cli.progress import progress_of  # noqa: PLC0415 - not for --help
     from oxherd.control.client import Client  # noqa: PLC0415 - not for --help
     from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
 
-    with Client.connect(find_home(os.environ)) as client, progress_of(output) as progress:
+    home = find_home(os.environ)
+    with Client.connect(home) as client, progress_of(output) as progress:
         result = client.request("shutdown", progress.show, stop_processes=True)
+    wait_for_the_end(home)
     if output.json:
         output.document(result)
     output.say("The supervisor has stopped.")
