@@ -66,8 +66,8 @@ class Children:
 
     def look(self) -> None:
         """Take every end there is: of children whose pidfd has not been heard yet, and of orphans."""
-        for child in [child for child in self._by_pid.values() if child.pidfd < 0]:
-            self._check(child)
+        for silent in [child for child in self._by_pid.values() if child.pidfd < 0]:
+            self._check(silent)
         while (pid := self._system.next_dead()) is not None:
             child = self._by_pid.get(pid)
             if child is not None:
