@@ -139,6 +139,8 @@ def _placeholder(node: ast.expr) -> str:
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name.lower().strip("_").replace("_", " ")
+        case ast.GeneratorExp(generators=[first, *_]) | ast.ListComp(generators=[first, *_]):
+            return _placeholder(first.iter)
         case ast.Call(args=[first, *_]):
             return _placeholder(first)
         case ast.Call(func=function):

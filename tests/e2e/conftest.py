@@ -37,8 +37,10 @@ def ox(request) -> Iterator[Supervised]:
     supervised = Supervised()
     yield supervised
     trouble = supervised.close()
-    if trouble or request.node.stash.get(FAILED, None):
+    failed = bool(trouble or request.node.stash.get(FAILED, None))
+    if failed:
         print(supervised.report())
-    else:
+    supervised.unmount()
+    if not failed:
         supervised.remove()
     assert not trouble, "\n".join(trouble)

@@ -110,9 +110,7 @@ def test_what_appears_later_is_started_then(ox):
 
 def test_one_failure_does_not_keep_the_others_down(ox):
     """Of two processes one cannot be started: the other one runs, and the command says which failed."""
-    ox.oxfile(
-        f'[processes.good]\ncommand = "{program("sleeper")}"\n[processes.bad]\ncommand = "no-such-program"\n'
-    )
+    ox.oxfile(f'[processes.good]\ncommand = "{program("sleeper")}"\n[processes.bad]\ncommand = "no-such-program"\n')
     result = ox.cli("start")
     assert result.code == 1
     assert "bad: could not start" in result.err

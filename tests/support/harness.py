@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from oxherd.control.client import Client
 from oxherd.control.paths import find_home, stack_id
 from oxherd.errors import OxherdError
@@ -85,6 +87,7 @@ class Supervised:
         self.commands: list[Result] = []
         self.tracked: list[subprocess.Popen[str]] = []
         self.before = frozenset(leftovers.living_descendants())
+        self.mounts: list[Path] = []
         self._events: EventStream | None = None
         self._client: Client | None = None
 
@@ -121,6 +124,15 @@ class Supervised:
         """Wait until a text stands in the log so many times; return the log."""
         wait_until(lambda: self.log(name).count(text) >= count, lambda: f"{text!r} in {self.log(name)[-2000:]!r}")
         return self.log(name)
+
+    def mount(self, path: Path, size: str) -> Path:
+        """Mount a small disk of the test's own (``"1m"``), which goes at its end; skip where none can be mounted."""
+        path.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", str(path)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            pytest.skip("needs root to mount a small disk")
+        self.mounts.append(path)
+        return path
 
     # -- the command line -------------------------------------------------------------------------------------------
 
@@ -362,6 +374,12 @@ class Supervised:
             for line in path.read_text().splitlines():
                 with contextlib.suppress(ValueError):
                     yield json.loads(line)
+
+    def unmount(self) -> None:
+        """Take the small disks away; nothing may be open on them any more."""
+        for path in self.mounts:
+            subprocess.run(["umount", str(path)], check=True)
+        self.mounts.clear()
 
     def remove(self) -> None:
         """Remove the directory."""

@@ -6,15 +6,17 @@ profile that nobody asked for today is reported today.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 import shlex
+import signal
 
 from oxherd.config import keys, problems
 from oxherd.config.draft import Draft, DraftProcess, EnvSetting, Layer, Setting
 from oxherd.config.keys import PROCESS, SUBTABLES, Key, Section
-from oxherd.config.kinds import COMMAND, OPTIONS, STRINGS
+from oxherd.config.kinds import COMMAND, OPTIONS, SIGNAL, STRINGS
 from oxherd.config.positions import nearest_line
 from oxherd.config.problems import Place
 
@@ -223,7 +225,7 @@ class Desugarer:
             try:
                 key.kind.read(value)
             except ValueError as error:
-                self.problems.append(problems.bad_value(place, value, str(error)))
+                self.problems.append(problems.bad_value(place, value, str(error), hint=_nearest_word(key, value)))
                 return
         origin = f"{os.path.basename(self.file)}:{place.line}{f' (profile {profile})' if profile else ''}"
         rank = 2 if profile else int(local)
@@ -302,6 +304,17 @@ def restart_mode(value: object) -> str:
 def _table_hint(path: KeyPath) -> str:
     header = ".".join(str(part) for part in path)
     return f"write [{header}] as a header of its own"
+
+
+def _nearest_word(key: Key, value: object) -> str:
+    """Return the word of a closed set that was probably meant."""
+    words = key.kind.schema.get("enum", ())
+    known = (
+        [item.name for item in signal.Signals] if key.kind is SIGNAL else list(words) if isinstance(words, list) else []
+    )
+    written = str(value).upper() if key.kind is SIGNAL else str(value).lower()
+    nearest = difflib.get_close_matches(written, known, n=1, cutoff=0.8)
+    return f'did you mean "{nearest[0]}"?' if nearest else ""
 
 
 def _type_hint(key: Key, value: object) -> str:

@@ -8,7 +8,7 @@ import sys
 import traceback
 
 from oxherd.control.paths import Home, stack_id
-from oxherd.daemon.boot import bring_back, end_survivors
+from oxherd.daemon.boot import Boot
 from oxherd.daemon.cards import CardWriter
 from oxherd.daemon.cgrouping import Cgroups
 from oxherd.daemon.children import Children
@@ -115,6 +115,13 @@ class Assembly:
             duties=self.duties,
             save=self.keeper.save,
         )
+        self.boot = Boot(
+            supervisor=supervisor,
+            keeper=self.keeper,
+            helpers=helpers,
+            record_of=lambda identity: os.path.join(self._home.stack(identity), "stack.json"),
+            mark=self._mark,
+        )
         self.verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,
@@ -176,10 +183,7 @@ class Assembly:
         if self.foreground is not None:
             self.foreground.begin()
         else:
-            end_survivors(self.system, self.loop, self.events, self._mark, self._bring_back)
-
-    def _bring_back(self) -> None:
-        bring_back(self.journal, self.keeper, self.supervisor)
+            self.boot.begin()
 
     def run(self) -> int:
         """Run the loop until the end; return the exit code."""

@@ -6,8 +6,13 @@ their stacks are started again, so that nothing runs twice.
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 
+from oxherd.config.codec import decode
+from oxherd.config.model import Oxfile
+from oxherd.daemon.helpers import HelperRequest
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.stacks import Unit
 from oxherd.errors import OxherdError
@@ -18,14 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oxherd.daemon.eventlog import EventLog
-    from oxherd.daemon.journal import Journal
+    from oxherd.daemon.handles import StackHandle
+    from oxherd.daemon.helpers import Helpers
     from oxherd.daemon.operations import Outcome
     from oxherd.daemon.stacks import StackKeeper
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
 
-__all__ = ["bring_back", "end_survivors"]
+__all__ = ["Boot", "end_survivors"]
 
 # What survivors get to end by themselves before they are killed, in seconds: the default stop timeout.
 _PATIENCE = 10.0
@@ -83,25 +89,94 @@ def end_survivors(system: System, loop: Loop, events: EventLog, prefix: str, the
     _Survivors(system, loop, found, then)
 
 
-def bring_back(journal: Journal, keeper: StackKeeper, supervisor: Supervisor) -> None:
-    """Register every stack that was written down and start what is wanted of it."""
-    for identity_of_stack, record in journal.load_stacks().items():
+class Boot:
+    """Brings back what was wanted when the last supervisor of this home ended, however it ended.
+
+    The oxfile is read again, in a process of its own and with the environment that was kept. Where it cannot be used as
+    it is now, the stack runs as it was accepted last: a typo in a file must not cost a reboot the whole stack.
+
+    Args:
+        supervisor: Tells of it.
+        keeper: Registers and starts.
+        helpers: Runs the compiler.
+        record_of: From a stack's identity to the path of its record.
+        mark: Prefix of the marks of this home.
+    """
+
+    def __init__(
+        self,
+        *,
+        supervisor: Supervisor,
+        keeper: StackKeeper,
+        helpers: Helpers,
+        record_of: Callable[[str], str],
+        mark: str,
+    ) -> None:
+        """Bring nothing back yet."""
+        self._supervisor = supervisor
+        self._keeper = keeper
+        self._helpers = helpers
+        self._record_of = record_of
+        self._mark = mark
+
+    def begin(self) -> None:
+        """Register every stack that was written down, end survivors, then start what is wanted."""
+        supervisor = self._supervisor
+        for name, record in supervisor.journal.load_stacks().items():
+            try:
+                self._keeper.load(record)
+            except (OxherdError, TypeError, ValueError, KeyError) as error:
+                reason = (
+                    error.message if isinstance(error, OxherdError) else f"its record does not fit ({error!r:.200})"
+                )
+                supervisor.tell("state-trouble", f"stack {record.get('path', name)} does not come back: {reason}")
+        end_survivors(supervisor.system, supervisor.loop, supervisor.events, self._mark, self._read_again)
+
+    def _read_again(self) -> None:
+        for stack in tuple(self._supervisor.stacks.values()):
+            if stack.wanted:
+                self._compile(stack)
+
+    def _compile(self, stack: StackHandle) -> None:
+        output: list[bytes] = []
+        request = HelperRequest(
+            argv=(sys.executable, "-P", "-m", "oxherd.satellites.compile", self._record_of(stack.identity)),
+            cwd="/",
+            env=dict(os.environ),
+            mark=f"{self._mark}:compile/{stack.identity}",
+        )
         try:
-            stack = keeper.load(record)
-        except (OxherdError, TypeError, ValueError, KeyError) as error:
-            reason = error.message if isinstance(error, OxherdError) else f"its record cannot be used ({error!r:.200})"
-            supervisor.tell(
-                "state-trouble", f"stack {record.get('path', identity_of_stack)} does not come back: {reason}"
-            )
-            continue
+            self._helpers.start(request, output.append, lambda _end: self._compiled(stack, b"".join(output)))
+        except (OxherdError, OSError) as error:
+            self._compiled(stack, str(error).encode())
+
+    def _compiled(self, stack: StackHandle, output: bytes) -> None:
+        supervisor = self._supervisor
+        trouble = ""
+        try:
+            answer = json.loads(output)
+            if "oxfile" in answer:
+                oxfile = decode(Oxfile, answer["oxfile"])
+                self._keeper.register(oxfile, None, update_env=False, running_too=True)
+            else:
+                trouble = answer["problems"]
+        except (OxherdError, ValueError, TypeError, KeyError, AttributeError):
+            trouble = output.decode("utf-8", "backslashreplace")[-2000:] or "reading it ended without a word"
+        if trouble:
+            text = f"the oxfile of {stack.name} cannot be used now; it runs as it was accepted last: {trouble}"
+            supervisor.tell("oxfile-trouble", text, None, stack=stack.name, stack_path=stack.path)
+        self._start(stack)
+
+    def _start(self, stack: StackHandle) -> None:
         units = [Unit(process, None) for process in stack.processes.values() if process.wanted]
         if not units:
-            continue
+            return  # stopped by somebody meanwhile
         for unit in units:
             # Wanted, but not up: without this a oneshot would count as done before the reboot.
             unit.process.wanted = False
+        supervisor = self._supervisor
         supervisor.tell("stack-back", f"bringing back {stack.name}", None, stack=stack.name, stack_path=stack.path)
-        Operation(supervisor, keeper.start(stack, units), progress=None, done=_told)
+        Operation(supervisor, self._keeper.start(stack, units), progress=None, done=_told)
 
 
 def _told(_outcome: Outcome) -> None:

@@ -138,10 +138,6 @@ class Operation:
             done(self.outcome)
 
 
-def _nobody(_outcome: Outcome) -> None:
-    """Whoever asked has hung up; what failed is in the events."""
-
-
 def _up(target: Target, machine: Instance) -> str | None:
     """Return "" when it is up, the reason when it will not be, None while that is open."""
     if target.handle.process.scheduled and target.event is None:

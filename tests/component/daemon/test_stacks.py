@@ -377,14 +377,32 @@ def test_logs_are_reopened_when_asked(bench):
     assert [sink.reopened for sink in bench.system.sinks.values()] == [1, 1]
 
 
+def compiler(bench):
+    """The process that reads the oxfile again, as the fake machine knows it."""
+    return next(process for process in bench.system.living() if "oxherd.satellites.compile" in process.request.argv)
+
+
 def test_after_a_reboot_what_was_wanted_comes_back_and_nothing_else(bench):
     bench.up(spec("web"), spec("worker"), env={"PATH": "/bin", "SECRET": "x"})
     bench.ask("stop", names=["worker"])
     bench.reboot()
-    bench.assembly._bring_back()
+    bench.assembly.boot.begin()
+    assert bench.status() == {"web": "stopped", "worker": "stopped"}
+    bench.system.end(compiler(bench), DONE)
     bench.loop.advance(1)
     assert [process.name for process in bench.system.living()] == ["web"]
     assert bench.system.living("web")[0].request.env["SECRET"] == "x"
+    assert "runs as it was accepted last" in bench.events("oxfile-trouble")[0]
+
+
+def test_a_stack_that_is_stopped_while_it_is_brought_back_stays_down(bench):
+    bench.up(spec("web"))
+    bench.reboot()
+    bench.assembly.boot.begin()
+    bench.ask("stop")
+    bench.system.end(compiler(bench), DONE)
+    bench.loop.advance(1)
+    assert bench.status() == {"web": "stopped"}
 
 
 def test_a_damaged_record_is_kept_aside_and_the_others_come_back(bench, tmp_path):
@@ -393,7 +411,8 @@ def test_a_damaged_record_is_kept_aside_and_the_others_come_back(bench, tmp_path
     damaged = next((tmp_path / "state" / "stacks").glob("*/stack.json"))
     damaged.write_text("{not json")
     bench.reboot()
-    bench.assembly._bring_back()
+    bench.assembly.boot.begin()
+    bench.system.end(compiler(bench), DONE)
     bench.loop.advance(1)
     assert len(bench.system.living("web")) == 1
     assert damaged.with_name("stack.json.damaged").exists()

@@ -15,6 +15,7 @@ import pytest
 
 from oxherd.config.model import LogFormat, LogSpec
 from oxherd.system.logs.compress import compress
+from oxherd.system.logs.follow import LogStream
 from oxherd.system.logs.reader import LogLine, LogSource, read_logs
 from oxherd.system.logs.sink import LogSink
 
@@ -334,6 +335,53 @@ def test_a_follower_that_sleeps_through_many_rotations_misses_none(bench) -> Non
     assert texts(lines) == numbered(3, 2000).decode().split()
 
 
+def test_in_the_middle_of_a_rotation_the_follower_waits_and_repeats_nothing(bench) -> None:
+    sink = bench.sink(max_bytes=100, max_files=100, compress=False)
+    write(sink, numbered(0, 5))
+    away = bench.directory / "away"
+    done = []
+
+    def steps():
+        write(sink, numbered(5, 60))
+        for path in bench.files()[:-1]:
+            compress(str(path))
+        # The new file is at its place already, its index is not.
+        bench.index.rename(away)
+        bench.index.write_bytes(b"of another file")
+        yield
+        yield
+        away.rename(bench.index)
+        yield
+        yield
+        done.append(True)
+        yield
+
+    story = steps()
+    lines = list(read_logs([source(bench)], follow=True, stop=lambda: bool(done), wait=lambda _: next(story)))
+    assert texts(lines) == numbered(0, 60).decode().split()
+    assert {line.instance for line in lines} == {0}
+
+
+def test_a_compressed_file_that_was_read_is_not_read_again_while_its_successor_is_awaited(bench) -> None:
+    sink = bench.sink(max_bytes=100, max_files=100, compress=False)
+    write(sink, numbered(0, 5))
+    stream = LogStream(str(bench.path), str(bench.index))
+    write(sink, numbered(5, 30))
+    for path in bench.files()[:-1]:
+        compress(str(path))
+    polled = stream.poll()
+    blocks = [next(polled), next(polled)]
+    away = bench.directory / "away"
+    bench.index.rename(away)
+    bench.index.write_bytes(b"of another file")
+    blocks.extend(polled)
+    blocks.extend(stream.poll())
+    away.rename(bench.index)
+    blocks.extend(stream.poll())
+    stream.close()
+    assert b"".join(block.data for block in blocks) == numbered(5, 30)
+
+
 def test_following_waits_for_a_log_that_is_not_there_yet(bench) -> None:
     follower = Follower([source(bench)])
     assert follower.looked.wait(30)
@@ -382,6 +430,7 @@ def test_a_follower_in_another_process_keeps_up_with_a_fast_writer_and_its_compr
     script = tmp_path / "follow.py"
     script.write_text(f"""
 import sys
+from oxherd.system.logs.follow import LogStream
 from oxherd.system.logs.reader import LogSource, read_logs
 count = 0
 for line in read_logs([LogSource(process="web", path={str(bench.path)!r}, index={str(bench.index)!r})], follow=True):

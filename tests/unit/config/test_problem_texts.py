@@ -160,6 +160,26 @@ ERRORS = [
     ),
     (
         "OX104",
+        WEB + 'stop_signal = "SIGTREM"\n',
+        (
+            "oxfile.toml:3: processes.web.stop_signal: this value is not accepted [OX104]\n"
+            '    found:    "SIGTREM" (a string)\n'
+            "    expected: a signal such as SIGTERM, SIGINT, SIGQUIT or HUP\n"
+            '    hint:     did you mean "SIGTERM"?'
+        ),
+    ),
+    (
+        "OX104",
+        WEB + 'restart = "on-failur"\n',
+        (
+            "oxfile.toml:3: processes.web.restart: this value is not accepted [OX104]\n"
+            '    found:    "on-failur" (a string)\n'
+            '    expected: "always", "on-failure" or "never"\n'
+            '    hint:     did you mean "on-failure"?'
+        ),
+    ),
+    (
+        "OX104",
         '[processes."my web"]\ncommand = "run"\n',
         (
             'oxfile.toml:1: processes."my web": this value is not accepted [OX104]\n'
