@@ -6,7 +6,7 @@ import sys
 
 # From the top. Parts of one rank do not import each other.
 LAYERS = (
-    {"cli", "tui", "console"},
+    {"cli", "tui", "console", "satellites"},
     {"daemon", "export"},
     {"system", "control"},
     {"programs"},
@@ -14,10 +14,8 @@ LAYERS = (
     {"core"},
     {"errors", "units"},
 )
-# What is run by its path, in an interpreter that need not have Oxherd: nothing of it but itself.
-ISLANDS = {"host", "kit", "satellites"}
-# A satellite is there to keep a library out of the supervisor.
-LIBRARIES = {"satellites": {"watchfiles"}}
+# What runs inside the interpreter of an app, where nothing of Oxherd is installed.
+ISLANDS = {"host", "kit"}
 IMPURE = {"asyncio", "logging", "os", "pathlib", "random", "signal", "socket", "subprocess", "threading", "time"}
 
 
@@ -38,7 +36,7 @@ def test_every_part_has_a_layer(modules):
 
 
 def test_imports_go_downwards_only(modules):
-    """cli|tui|console > daemon|export > system|control > programs > config > core > errors|units."""
+    """cli|tui|console|satellites > daemon|export > system|control > programs > config > core > errors|units."""
     upwards = [
         f"{module.name} imports oxherd.{part}"
         for module in modules
@@ -72,13 +70,12 @@ def test_the_core_and_the_protocol_are_pure(modules):
 
 
 def test_the_islands_import_the_standard_library_only(modules):
-    """`host` and `kit` run inside the interpreter of an app; satellites are run by their path."""
+    """`host` and `kit` run inside the interpreter of an app, where nothing of Oxherd is installed."""
     foreign = [
         f"{module.name} imports {name}"
         for module in modules
         if module.part in ISLANDS
         for name in module.imports()
-        if name.split(".")[0] not in sys.stdlib_module_names | LIBRARIES.get(module.part, set())
-        and not name.startswith(f"oxherd.{module.part}")
+        if name.split(".")[0] not in sys.stdlib_module_names and not name.startswith(f"oxherd.{module.part}")
     ]
     assert not foreign

@@ -308,6 +308,9 @@ def _limits(settings: Effective, kind: ProcessKind) -> LimitSpec:
     if limits.hard and settings.local("limits.hard") and not (limits.memory or limits.cpu_percent or limits.pids):
         message = "a hard limit has no effect without a memory, cpu or pids limit"
         settings.report(problems.no_effect(settings.place_of("limits.hard"), message, hint="add memory_mb"))
+    if limits.pids is not None and not limits.hard and settings.local("limits.pids"):
+        message = "a limit on pids is enforced by a cgroup only"
+        settings.report(problems.no_effect(settings.place_of("limits.pids"), message, hint="add hard = true"))
     return limits
 
 

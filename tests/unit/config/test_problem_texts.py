@@ -443,6 +443,14 @@ WARNINGS = [
     ),
     (
         "OX157",
+        WEB + "limits = { pids = 5 }\n",
+        (
+            "oxfile.toml:3: processes.web.limits.pids: a limit on pids is enforced by a cgroup only [OX157]\n"
+            "    hint:     add hard = true"
+        ),
+    ),
+    (
+        "OX157",
         WEB + 'timezone = "UTC"\n',
         (
             "oxfile.toml:3: processes.web.timezone: timezone has no effect without schedule or cron_restart [OX157]\n"
