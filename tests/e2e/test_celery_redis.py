@@ -30,7 +30,8 @@ working_dir = "{apps}"
 """
 
 
-@pytest.fixture
+# Of the module, so that it outlives the supervisor of each test: a worker ends without haste while its broker is there.
+@pytest.fixture(scope="module")
 def redis():
     with services.redis() as server:
         yield server
@@ -45,6 +46,7 @@ def sender(redis):
 
 @pytest.fixture
 def gates(ox, redis):
+    redis.flush()
     ox.env["REDIS_URL"] = redis.url
     return Gates(ox)
 

@@ -58,7 +58,7 @@ instances = 1
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def redis():
     with services.redis() as server:
         yield server

@@ -40,9 +40,15 @@ tcp = "127.0.0.1:{port}"
 """
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    with services.cluster() as template:
+        yield template
+
+
 @pytest.fixture
-def postgres():
-    with services.postgres() as server:
+def postgres(cluster):
+    with services.postgres(cluster) as server:
         yield server
 
 
@@ -120,8 +126,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(ox, port):
-    with services.postgres(started=False) as database:
+def shop(ox, port, cluster):
+    with services.postgres(cluster, started=False) as database:
         yield Shop(ox, database, port)
         # The supervisor must let go of the directory before it is removed.
         ox.ok("stop")
@@ -164,9 +170,9 @@ def test_after_kill_9_of_the_postmaster_the_database_is_back_with_its_data(shop)
     assert "pre-existing shared memory block" not in log
 
 
-def test_the_app_waits_for_its_database_and_says_so(ox, port):
+def test_the_app_waits_for_its_database_and_says_so(ox, port, cluster):
     """While the database is not ready the app is not started; the waiting is told, and ends with the database."""
-    with services.postgres(started=False) as database:
+    with services.postgres(cluster, started=False) as database:
         told = DATABASE.format(command="sleep 600", home=database.home, port=database.port, user="")
         ox.oxfile(told + web(database, port, more='depends_on = { db = "ready" }'))
         start = ox.popen("start")

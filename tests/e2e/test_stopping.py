@@ -74,19 +74,25 @@ def test_a_stop_that_is_not_waited_for_goes_on(ox):
 
 
 def test_start_during_a_stop_brings_it_back(ox):
-    """What is started while it goes comes back as soon as it is gone."""
-    ox.oxfile(f'[processes.web]\ncommand = "{program("ignores_term")}"\nstop_timeout_ms = 500\n')
+    """What is started while it goes comes back as soon as it is gone; the stop says that it was overruled."""
+    ox.oxfile(f'[processes.web]\ncommand = "{program("ignores_term")}"\nstop_timeout = "1h"\n')
     ox.ok("start")
     ox.wait_log("web", b"ready")
     pid = ox.pid("web")
     stop = ox.popen("stop")
     ox.wait("stopping", name="web")
-    ox.ok("start")
+    start = ox.popen("start")
     out, _ = stop.communicate()
+    assert stop.returncode == 1
     assert "started again meanwhile" in out
+    os.kill(pid, signal.SIGKILL)
+    start.communicate()
+    assert start.returncode == 0
     row = ox.row("web")
     assert row["status"] == "running"
     assert row["pid"] != pid
+    os.kill(row["pid"], signal.SIGKILL)
+    ox.ok("delete")
 
 
 def test_stop_while_it_waits_to_start(ox):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from support import harness
 from support.services import unused_port
+from support.waiting import wait_gone
 from support.web import ask, left_of, listening_inodes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -86,8 +88,6 @@ def files_of(pid):
 
 def test_every_module_comes_from_the_environment(installed):
     """Neither the path nor a loaded module leads into the checkout; what is no module is there as well."""
-    import json
-
     told = json.loads(run(str(installed / "python"), "-c", WHERE, cwd="/"))
     assert told["schema"]
     outside = [name for name in (*told["path"], *told["files"]) if name.startswith(str(ROOT))]
@@ -127,4 +127,4 @@ def test_it_runs_an_oxfile(alone, installed):
     assert left_of(pids) == []
     assert listening_inodes(port) == set()
     alone.ok("daemon", "stop")
-    assert left_of([supervisor]) == []
+    wait_gone(supervisor)

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from oxherd.config.codec import encode
 from oxherd.control.client import Client
 from oxherd.control.paths import find_home, stack_id
 from oxherd.errors import OxherdError
+from oxherd.programs.compiled import compile_stack
 from oxherd.system import tree
 from oxherd.system.identity import mark_of, pids
 from support import leftovers
@@ -232,6 +234,11 @@ class Supervised:
             return True
 
         wait_until(answers, "a supervisor")
+
+    def compiled(self) -> dict[str, Any]:
+        """Return the oxfile as the command line hands it to the supervisor."""
+        oxfile = compile_stack(self.stack, profile=None, environ=self.env, strict_files=True).oxfile
+        return dict(encode(oxfile))
 
     def hang_up(self) -> None:
         """Forget the connections: the supervisor they lead to is another one now."""

@@ -29,15 +29,19 @@ class Compressors:
         self._count = 0
 
     def start(self, argv: list[str]) -> None:
-        """Start one and forget it; the sink that wants it tries again later when it cannot be started now."""
+        """Start one and forget it.
+
+        Raises:
+            OSError: It cannot be started now; the sink tries again later.
+        """
         self._count += 1
         request = HelperRequest(
             argv=tuple(argv), cwd="/", env={"PATH": os.defpath}, mark=f"{self._mark}:compress/{self._count}"
         )
         try:
             self._helpers.start(request, _ignore_output, _ignore_end)
-        except (SpawnError, OSError):
-            return
+        except SpawnError as error:
+            raise OSError(error.errno, error.message) from error
 
 
 def _ignore_output(_data: bytes) -> None:

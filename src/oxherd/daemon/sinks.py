@@ -62,13 +62,11 @@ class Sinks:
     def paths(self, process: ProcessHandle) -> SinkPaths:
         """Return where the output of a process goes; ``{instance}`` in a path gives each instance a file of its own."""
         own = os.path.join(self._home.logs(process.stack.identity), process.name)
-        logs = process.spec.logs
-        return SinkPaths(
-            path=logs.file or f"{own}.log",
-            index=f"{own}.idx",
-            error_path=logs.error_file,
-            error_index=None if logs.error_file is None else f"{own}.err.idx",
-        )
+        path, error_path = process.spec.logs.file or f"{own}.log", process.spec.logs.error_file
+        # Two sinks must not write to one file: who names the same file twice wants one with both.
+        error_path = None if error_path == path else error_path
+        error_index = None if error_path is None else f"{own}.err.idx"
+        return SinkPaths(path=path, index=f"{own}.idx", error_path=error_path, error_index=error_index)
 
     def of(self, process: ProcessHandle) -> tuple[Sink, Sink | None]:
         """Return the sinks of a process, stderr's None where it shares stdout's."""
