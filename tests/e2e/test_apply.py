@@ -66,9 +66,7 @@ def test_another_number_of_instances_touches_only_new_and_removed(ox):
 
 def test_scale_touches_only_new_and_removed(ox):
     """`scale web=3`, `web+1`, `web-2`; a singleton is refused; an apply of an unchanged file keeps the number."""
-    ox.oxfile(
-        f'[processes.web]\ncommand = "{SLEEPER}"\n[processes.one]\ncommand = "{SLEEPER}"\nsingleton = true\n'
-    )
+    ox.oxfile(f'[processes.web]\ncommand = "{SLEEPER}"\n[processes.one]\ncommand = "{SLEEPER}"\nsingleton = true\n')
     ox.ok("start")
     first = ox.pid("web")
     ox.ok("scale", "web=3")

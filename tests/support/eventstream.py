@@ -63,7 +63,12 @@ class EventStream:
         ]
 
     def wait(
-        self, *kinds: str, after: int = 0, count: int = 1, where: Callable[[Event], bool] | None = None, **fields: object
+        self,
+        *kinds: str,
+        after: int = 0,
+        count: int = 1,
+        where: Callable[[Event], bool] | None = None,
+        **fields: object,
     ) -> Event:
         """Wait for an event and return it.
 

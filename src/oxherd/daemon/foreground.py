@@ -148,8 +148,4 @@ def _exit_code(handles: list[InstanceHandle]) -> int:
 
 
 def _tags(oxfile: Oxfile) -> list[str]:
-    return ["oxherd"] + [
-        f"{process.name}:{slot}" if process.instances > 1 else process.name
-        for process in oxfile.processes
-        for slot in range(process.instances)
-    ]
+    return ["oxherd"] + [f"{process.name}:{slot}" for process in oxfile.processes for slot in range(process.instances)]

@@ -66,7 +66,7 @@ def test_the_supervisor_says_where_the_logs_are(oxherd, supervise, shop, reader)
     supervisor = supervise(logfiles=logfiles(("web", "/l/web.log", 2), ("worker", "/l/worker.log", 1)))
     seen = reader(line("one", instance=1), line("two", process="worker"))
     done = oxherd("logs", "web", "worker")
-    assert done.out == "web:1  | one\nworker | two\n"
+    assert done.out == "web:1    | one\nworker:0 | two\n"
     assert supervisor.asked("logfiles") == [{"stack": shop, "names": ["web", "worker"]}]
     ((sources, options),) = seen.calls
     assert [(item.process, item.path, item.instances) for item in sources] == [
@@ -90,7 +90,7 @@ def test_without_the_supervisors_word_the_oxfile_says_where(oxherd, supervise, h
     with open(own_log(home, shop, "worker"), "w") as file:
         file.write("from the worker\n")
     done = oxherd("logs", "worker")
-    assert (done.code, done.out, done.err) == (0, "worker | from the worker\n", "")
+    assert (done.code, done.out, done.err) == (0, "worker   | from the worker\n", "")
 
 
 def test_what_the_oxfile_says_of_files_holds(home, folder):
@@ -120,7 +120,7 @@ def test_any_bytes_are_shown_as_they_were_written(oxherd, supervise, shop, reade
     from oxherd.cli.main import main
 
     assert main(["logs"]) == 0
-    assert capfdbinary.readouterr().out == b"web | \xff\x00\x1b[31mred\n"
+    assert capfdbinary.readouterr().out == b"web:0 | \xff\x00\x1b[31mred\n"
 
 
 def test_json_is_an_object_a_line(oxherd, supervise, shop, reader):
@@ -178,7 +178,7 @@ def test_options_that_mean_nothing_are_usage_errors(oxherd, supervise, shop, wor
 def test_following_shows_what_comes(oxherd, supervise, shop, reader):
     supervise(logfiles=logfiles(("web", "/l/web.log", 1)))
     seen = reader(line("old"), added=[line("new")])
-    assert oxherd("logs", "-f").out == "web | old\nweb | new\n"
+    assert oxherd("logs", "-f").out == "web:0 | old\nweb:0 | new\n"
     assert seen.calls[0][1]["follow"] is True
 
 
@@ -191,7 +191,7 @@ def test_following_ends_well_with_ctrl_c(oxherd, supervise, shop, monkeypatch):
 
     monkeypatch.setattr(logsources, "read_logs", until_interrupted)
     done = oxherd("logs", "-f")
-    assert (done.code, done.out) == (0, "web | one\n")
+    assert (done.code, done.out) == (0, "web:0 | one\n")
     assert oxherd("logs").code == 130
 
 
@@ -224,7 +224,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(home, shop):
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {main} | head -n 1"], capture_output=True, text=True, check=False, timeout=60
     )
-    assert done.stdout.startswith("worker | line 0 ")
+    assert done.stdout.startswith("worker   | line 0 ")
     assert (done.returncode, done.stderr) == (0, "")
 
 

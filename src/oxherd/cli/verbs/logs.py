@@ -91,18 +91,15 @@ class _Tagged:
     """Puts ``web:0 | `` before a line, in the colour of its process."""
 
     def __init__(self, sources: Sequence[LogSource], *, color: bool) -> None:
-        self._several = {source.process for source in sources if source.instances > 1}
         names = list(dict.fromkeys(source.process for source in sources))
-        widest = [
-            f"{source.process}:{source.instances - 1}" if source.instances > 1 else source.process for source in sources
-        ]
+        widest = [f"{source.process}:{max(1, source.instances) - 1}" for source in sources]
         self._width = max(map(len, widest), default=0)
         self._colors = {name: _COLORS[index % len(_COLORS)] for index, name in enumerate(names)} if color else {}
 
     def __call__(self, line: LogLine) -> bytes:
         name = line.process
-        several = line.instance is not None and (name in self._several or line.instance > 0)
-        tag = f"{name}:{line.instance}" if several else name
+        # Without its index a log says nothing of instances.
+        tag = name if line.instance is None else f"{name}:{line.instance}"
         prefix = f"{tag:<{self._width}} | "
         if name in self._colors:
             prefix = f"\x1b[{self._colors[name]}m{prefix}\x1b[0m"

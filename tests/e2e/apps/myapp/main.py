@@ -2,11 +2,13 @@
 
 import os
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
-app = FastAPI()
+
+def health(_request):
+    return JSONResponse({"pid": os.getpid(), "database": os.environ["DATABASE_URL"]})
 
 
-@app.get("/health")
-def health():
-    return {"pid": os.getpid(), "database": os.environ["DATABASE_URL"]}
+app = Starlette(routes=[Route("/health", health)])
