@@ -244,4 +244,4 @@ def test_a_terminal_gets_tags_in_colour(row):
 
     show = _Tagged([source(instances=12), source("w")], color=True)
     assert show(line("x", instance=3)) == b"\x1b[36mweb:3  | \x1b[0mx\n"
-    assert show(line("x", process="w")) == b"\x1b[33mw      | \x1b[0mx\n"
+    assert show(line("x", process="w")) == b"\x1b[33mw:0    | \x1b[0mx\n"
