@@ -192,7 +192,12 @@ class FakeSystem:
     def tree(self, _pid: int) -> list[int]:
         return []
 
-    def leftovers(self, mark: str, _main_pid: int, known: Collection[int], _pipes: Collection[int]) -> list[int]:
+    def survey(self, _known: Collection[int]) -> None:
+        return None
+
+    def leftovers(
+        self, mark: str, _main_pid: int, known: Collection[int], _pipes: Collection[int], _table: None = None
+    ) -> list[int]:
         return [
             process.pid
             for process in self.launched

@@ -172,7 +172,7 @@ class Instance:
         if self.state in {State.STARTING, State.RUNNING} and self.unhealthy:
             return "unhealthy"
         if self.state is State.SWEEPING:
-            return "stopping" if self.desired is Desired.DOWN or self.restart_pending else "backoff"
+            return "stopping"
         if self.state in {State.WAITING, State.SPAWNING}:
             return "starting"
         return str(self.state.value)

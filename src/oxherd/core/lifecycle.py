@@ -250,7 +250,7 @@ def _stable(instance: Instance, _event: Event, _now: float, _chance: float) -> R
 
 
 def _stop_running(instance: Instance, _event: Event, now: float, _chance: float) -> Result:
-    down = replace(instance, desired=Desired.DOWN, reason=Reason.REQUESTED, restart_pending=False)
+    down = replace(instance, desired=Desired.DOWN, reason=Reason.REQUESTED, restart_pending=False, detail="")
     return _tell_to_go(down, now)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
     from oxherd.system.spawn import Launch
+    from oxherd.system.tree import ProcessTable
 
 __all__ = ["Executor"]
 
@@ -72,6 +73,7 @@ class Executor:
         self._feed = feed
         self._warn = warn
         self._sweeping: set[InstanceHandle] = set()
+        self._look_due = False
 
     # -- start --------------------------------------------------------------------------------------------------
 
@@ -198,15 +200,22 @@ class Executor:
         handle.sweep_gentle = gentle
         handle.leftovers_told = False
         self._sweeping.add(handle)
-        self._look(handle)
+        self.look_again()
 
     def look_again(self) -> None:
-        """A child has gone: perhaps a sweep is over now."""
-        for handle in tuple(self._sweeping):
-            self._look(handle)
+        """A child has gone: perhaps a sweep is over now. One look serves all that ended in this turn of the loop."""
+        if self._sweeping and not self._look_due:
+            self._look_due = True
+            self._loop.call_soon(self._look_at_all)
 
-    def _look(self, handle: InstanceHandle) -> None:
-        left = self._leftovers(handle)
+    def _look_at_all(self) -> None:
+        self._look_due = False
+        table = self._system.survey(self._children.pids)
+        for handle in tuple(self._sweeping):
+            self._look(handle, table)
+
+    def _look(self, handle: InstanceHandle, table: ProcessTable | None) -> None:
+        left = self._leftovers(handle, table)
         if not left:
             self._sweeping.discard(handle)
             self._close_pipes(handle)
@@ -219,9 +228,9 @@ class Executor:
             handle.leftovers_told = True
             self._system.kill_all(left, handle.spec.stop.signal)
 
-    def _leftovers(self, handle: InstanceHandle) -> list[int]:
+    def _leftovers(self, handle: InstanceHandle, table: ProcessTable | None = None) -> list[int]:
         inodes = {inode for pipe in handle.pipes for inode in _inode(pipe.fd)}
-        return self._system.leftovers(handle.mark, handle.main_pid, self._children.pids, inodes)
+        return self._system.leftovers(handle.mark, handle.main_pid, self._children.pids, inodes, table)
 
     def _close_pipes(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:

@@ -105,7 +105,8 @@ class Operation:
         target = self._open.get(handle)
         if target is None or self._done is None:
             return
-        self._show(handle)
+        # At the end of the turn: what lasts no time, such as a sweep that finds nothing, is not worth a line.
+        self._supervisor.loop.call_soon(lambda: self._show(handle))
         if not self._checking:
             self._judge(target)
             if not self._open:
@@ -127,7 +128,7 @@ class Operation:
     def _show(self, handle: InstanceHandle) -> None:
         machine = handle.machine
         shown = (machine.status, machine.incarnation, machine.detail)
-        if self._progress is not None and self._shown.get(handle) != shown:
+        if self._done is not None and self._progress is not None and self._shown.get(handle) != shown:
             self._shown[handle] = shown
             self._progress(handle)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
     from oxherd.system.logs.echo import Echo
     from oxherd.system.loop import Loop
+    from oxherd.system.tree import ProcessTable
 
 __all__ = ["Machine"]
 
@@ -58,13 +59,24 @@ class Machine:
         """Return the living descendants of a process."""
         return tree.descendants(pid)
 
-    def leftovers(self, mark: str, main_pid: int, known: Collection[int], pipes: Collection[int]) -> list[int]:
+    def survey(self, known: Collection[int]) -> ProcessTable | None:
+        """Read what there is, if an orphan has fallen to this process."""
+        # The roots of everything that is left are our children. Mostly there are none: one read, not a whole scan.
+        return None if all(pid in known for pid in tree.children(os.getpid())) else tree.ProcessTable.scan()
+
+    def leftovers(
+        self,
+        mark: str,
+        main_pid: int,
+        known: Collection[int],
+        pipes: Collection[int],
+        table: ProcessTable | None = None,
+    ) -> list[int]:
         """Return what an incarnation left to its subreaper."""
         own = os.getpid()
-        # The roots of everything it left are our children. Mostly there are none: one read instead of a whole scan.
-        if all(pid in known for pid in tree.children(own)):
+        table = self.survey(known) if table is None else table
+        if table is None:
             return []
-        table = tree.ProcessTable.scan()
         found = tree.orphans_of(mark, main_pid, own, known, pipes, table=table)
         # A look that meets a dead orphan proves nothing: it may have forked after the pids were listed. Whoever looks
         # does so again when the orphan is reaped.

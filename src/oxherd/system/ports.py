@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oxherd.system.loop import Loop
     from oxherd.system.resources import TreeSample
     from oxherd.system.spawn import Launch, LaunchRequest
+    from oxherd.system.tree import ProcessTable
 
 __all__ = ["Pipe", "Sink", "System"]
 
@@ -94,8 +95,21 @@ class System(Protocol):
     def tree(self, pid: int) -> list[int]:
         """Return every living descendant of a process."""
 
-    def leftovers(self, mark: str, main_pid: int, known: Collection[int], pipes: Collection[int]) -> list[int]:
-        """Return what lives on of an incarnation whose main pid is gone, or beside one that lives."""
+    def survey(self, known: Collection[int]) -> ProcessTable | None:
+        """Read what there is, once for the `leftovers` of many; None if no orphan has fallen to the supervisor."""
+
+    def leftovers(
+        self,
+        mark: str,
+        main_pid: int,
+        known: Collection[int],
+        pipes: Collection[int],
+        table: ProcessTable | None = None,
+    ) -> list[int]:
+        """Return what lives on of an incarnation whose main pid is gone, or beside one that lives.
+
+        ``table`` is a `survey` made after that main pid was gone; without one there is a look of its own.
+        """
 
     def kill_all(self, pids: Iterable[int], signum: int) -> None:
         """Send a signal to many processes, tolerating those that are gone."""

@@ -29,12 +29,13 @@ class ProcessTable:
         processes: What was read, by pid.
     """
 
-    __slots__ = ("_children", "processes")
+    __slots__ = ("_children", "_marks", "processes")
 
     def __init__(self, processes: dict[int, ProcStat]) -> None:
         """Index the processes by parent."""
         self.processes = processes
         self._children: dict[int, list[int]] = {}
+        self._marks: dict[int, str | None] = {}
         for pid, stat in processes.items():
             self._children.setdefault(stat.ppid, []).append(pid)
 
@@ -66,6 +67,12 @@ class ProcessTable:
     def children(self, pid: int) -> list[int]:
         """Return the direct children, dead but unreaped ones included."""
         return list(self._children.get(pid, ()))
+
+    def mark(self, pid: int) -> str | None:
+        """Return the mark of a process, read when it is first asked for."""
+        if pid not in self._marks:
+            self._marks[pid] = mark_of(pid)
+        return self._marks[pid]
 
     def descendants(self, pid: int, beside: Container[int] = ()) -> list[int]:
         """Return every living process below one, parents first.
@@ -131,13 +138,12 @@ def orphans_of(
     for pid in table.children(own_pid):
         stat = table.processes[pid]
         # A dead one has no children any more: they have become the supervisor's.
-        if stat.living and pid not in known and _belongs(stat, mark, session, links):
+        if stat.living and pid not in known and _belongs(stat, table.mark(pid), mark, session, links):
             found += [pid, *table.descendants(pid, known)]
     return found
 
 
-def _belongs(stat: ProcStat, mark: str, session: int, links: set[str]) -> bool:
-    found = mark_of(stat.pid)
+def _belongs(stat: ProcStat, found: str | None, mark: str, session: int, links: set[str]) -> bool:
     if found is not None:
         return found == mark
     # No mark: started with an empty environment, or it wrote its title over it (setproctitle does).
