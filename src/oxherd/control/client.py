@@ -58,7 +58,8 @@ class Client:
 
         Raises:
             NoSupervisorError: Nobody listens there. A socket file that a dead supervisor left behind is the same.
-            SystemFault: The socket belongs to somebody else, or the supervisor does not accept.
+            SystemFault: The socket belongs to somebody else, the supervisor does not accept, or the path of the home is
+                too long for a socket.
         """
         path = home.socket if socket_path is None else socket_path
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -70,7 +71,7 @@ class Client:
             connection.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
         except OSError as error:
             connection.close()
-            raise _connect_fault(path, error) from error
+            raise home.path_fault() or _connect_fault(path, error) from error
         return cls(connection, path)
 
     def request(

@@ -76,20 +76,27 @@ class Home:
         """The control socket of ``oxherd run`` for one stack, beside the background supervisor's."""
         return os.path.join(self.runtime, f"run-{identity}.sock")
 
+    def path_fault(self) -> Exception | None:
+        """Return the error of a home whose path leaves no room for a socket's name, or None."""
+        if len(os.fsencode(self.run_socket("0" * 12))) <= _SOCKET_PATH_MAX:
+            return None
+        from oxherd.errors import SystemFault  # noqa: PLC0415 - see the head of this module
+
+        return SystemFault(
+            f"the path {self.runtime} is too long for a unix socket ({_SOCKET_PATH_MAX} bytes with the socket's name)",
+            hint="set OXHERD_HOME to a shorter directory",
+            code="OX601",
+        )
+
     def prepare(self) -> None:
         """Make the directories, only for their owner.
 
         Raises:
             SystemFault: A directory cannot be made, belongs to somebody else, or its path is too long for a socket.
         """
-        if len(os.fsencode(self.run_socket("0" * 12))) > _SOCKET_PATH_MAX:
-            from oxherd.errors import SystemFault  # noqa: PLC0415 - see the head of this module
-
-            raise SystemFault(
-                f"the path {self.runtime} is too long for a unix socket ({_SOCKET_PATH_MAX} bytes with the socket's name)",
-                hint="set OXHERD_HOME to a shorter directory",
-                code="OX601",
-            )
+        fault = self.path_fault()
+        if fault is not None:
+            raise fault
         for directory in (self.runtime, self.state):
             _private_directory(directory)
 
