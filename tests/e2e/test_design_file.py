@@ -105,7 +105,11 @@ def test_the_published_file_does_what_it_says(ox, myapp, port, redis):
     ox.wait_log("worker", b"Task tasks.look")
     ox.wait_log("beat", b"Sending due task look-around")
     logs = ox.ok("logs", "-n", "1000").out
-    for pattern in (r"web +\| INFO: +Uvicorn running on", r"worker \| .* ready\.", r"beat +\| .*Sending due task"):
+    for pattern in (
+        r"web:0 +\| INFO: +Uvicorn running on",
+        r"worker:0 +\| .* ready\.",
+        r"beat:0 +\| .*Sending due task",
+    ):
         assert re.search(pattern, logs), pattern
 
     first = families(ox)

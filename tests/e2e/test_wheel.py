@@ -114,7 +114,7 @@ def test_it_runs_an_oxfile(alone, installed):
     assert ask(port, "/").status == 200
     assert [row["status"] for row in alone.ok("status", "--json").json] == ["running", "running"]
     assert alone.ok("status").out.startswith("NAME")
-    assert "clock | tick" in alone.ok("logs", "-n", "1000").out
+    assert "clock:0 | tick" in alone.ok("logs", "-n", "1000").out
     supervisor = alone.supervisor
     assert [name for name in files_of(supervisor) if name.startswith(str(ROOT))] == []
     command = Path(f"/proc/{supervisor}/cmdline").read_bytes().split(b"\0")

@@ -54,7 +54,7 @@ def ensure_supervisor(home: Home) -> Client:
         home.prepare()
     ready, told = os.pipe()
     try:
-        with open(home.log, "ab") as log:
+        with open(home.log, "ab", opener=_private) as log:
             process = subprocess.Popen(
                 daemon_command("--ready-fd", str(told)),
                 stdin=subprocess.DEVNULL,
@@ -96,6 +96,10 @@ def wait_for_the_end(home: Home) -> None:
         fcntl.flock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _wait_ready(home: Home, ready: int) -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
-    from oxherd.daemon.operations import Outcome
     from oxherd.daemon.probe import ProbeResult
     from oxherd.daemon.prober import Prober
     from oxherd.daemon.sampler import Sampler
@@ -47,6 +46,7 @@ class Duties:
         self._watcher: Watcher
         self._on_watch: set[ProcessHandle] = set()
         self._by_clock: set[tuple[ProcessHandle, str]] = set()
+        self._rolling: set[ProcessHandle] = set()
 
     def assemble(self, *, prober: Prober, sampler: Sampler, scheduler: Scheduler, watcher: Watcher) -> None:
         """Take the parts, which call back into this object."""
@@ -158,7 +158,6 @@ class Duties:
     def _due(self, process: ProcessHandle, kind: str) -> None:
         supervisor = self._supervisor
         if kind == "restart":
-            supervisor.tell("cron-restart", "restarting by the clock, one instance after the other", process)
             self._roll(process)
             return
         process.last_run = supervisor.system.wall()
@@ -179,11 +178,23 @@ class Duties:
             self._supervisor.announce(handle, "alert", f"the scheduled run failed: {machine.detail}")
 
     def _roll(self, process: ProcessHandle) -> None:
+        """Restart the instances one after the other; two of these at once would take two instances away."""
+        if process in self._rolling:
+            self._supervisor.tell("skipped", "the restart by the clock before it is not over", process)
+            return
+        self._supervisor.tell("cron-restart", "restarting by the clock, one instance after the other", process)
+        self._rolling.add(process)
         batches = [
             [Target(handle=handle, goal=Goal.UP, event=Restart(), after=handle.machine.incarnation)]
             for _, handle in sorted(process.instances.items())
         ]
-        Operation(self._supervisor, batches, progress=None, done=_told, abort_on_failure=True)
+        Operation(
+            self._supervisor,
+            batches,
+            progress=None,
+            done=lambda _outcome: self._rolling.discard(process),
+            abort_on_failure=True,
+        )
 
     def changed_files(self, key: Hashable, paths: list[str]) -> None:
         """Files of a watched process have changed: restart it."""
@@ -212,7 +223,3 @@ class Duties:
 def _handle(key: Hashable) -> InstanceHandle:
     """The keys of prober and sampler are the handles themselves."""
     return key  # type: ignore[return-value]
-
-
-def _told(_outcome: Outcome) -> None:
-    """Nobody waits; what failed is in the events."""
