@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Assembly"]
 
+# Seconds in which the last helpers (a compressor at work) may end by themselves when the supervisor ends.
+_PATIENCE = 5.0
+
 
 class Assembly:
     """The whole supervisor.
@@ -216,16 +219,20 @@ class Assembly:
     def end(self, down: Callable[[], None]) -> None:
         """Stop every process, keeping what is wanted for the next start, then leave the loop."""
 
-        def over(_outcome: Outcome) -> None:
+        def alone() -> None:
             down()
             # One more turn of the loop lets the answer reach whoever asked for the end.
             self.loop.call_later(0.02, self.loop.stop)
+
+        def over(_outcome: Outcome) -> None:
+            self._when_alone(alone, self.loop.now() + _PATIENCE)
 
         if self.ending:
             self._when_all_down(down)
             return
         self.ending = True
         self.duties.end_all()
+        self.duties.close()
         stacks = [self.keeper.stop_for_now(stack) for stack in self.supervisor.stacks.values()]
         Operation(self.supervisor, _side_by_side(stacks), progress=None, done=over)
 
@@ -235,10 +242,22 @@ class Assembly:
         else:
             self.loop.call_later(0.05, lambda: self._when_all_down(down))
 
+    def _when_alone(self, then: Callable[[], None], deadline: float) -> None:
+        """Go on when no helper is left either: the file watcher was killed, a compressor ends by itself."""
+        pids = self.children.pids
+        if pids and self.loop.now() < deadline:
+            self.loop.call_later(0.01, lambda: self._when_alone(then, deadline))
+            return
+        self.system.kill_all(pids, signal.SIGKILL)
+        then()
+
     def leave(self, exit_code: int) -> None:
         """End the loop with an exit code; everything is down already."""
         self._exit_code = exit_code
-        self.loop.stop()
+        self.ending = True
+        self.duties.end_all()
+        self.duties.close()
+        self._when_alone(self.loop.stop, self.loop.now() + _PATIENCE)
 
     def close(self) -> None:
         """Close files and sockets."""

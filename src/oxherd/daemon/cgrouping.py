@@ -51,6 +51,10 @@ class Cgroups:
             return handle.cgroup.oom_kills()
         return self._system.oom_kills()
 
+    def members(self, handle: InstanceHandle) -> list[int]:
+        """Return the pids in the incarnation's cgroup, none where it has no cgroup."""
+        return list(handle.cgroup.procs()) if handle.cgroup is not None else []
+
     def kill(self, handle: InstanceHandle) -> None:
         """Kill everything in the incarnation's cgroup, if it has one."""
         if handle.cgroup is not None:

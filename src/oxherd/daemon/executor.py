@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Executor"]
 
 # Errors of a start that trying again cannot mend while nothing on the machine changes.
-_PERMANENT = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+_PERMANENT = frozenset(
+    {errno.EPERM, errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+)
 
 
 class Executor:
@@ -83,20 +85,12 @@ class Executor:
         try:
             handle.launch = self._launch(handle)
         except SpawnError as error:
-            self._close_pipes(handle)
-            self._cgroups.release(handle)
-            permanent = error.errno in _PERMANENT and handle.machine.restarts == 0
-            text = "\n".join(part for part in (f"could not start: {error.message}", error.hint) if part)
-            self._cards.spawn_failed(handle, text)
-            self._feed(handle, SpawnFailed(number, f"could not start: {error.message}", permanent))
+            self._could_not(handle, number, error)
             return
         except (OSError, OxherdError) as error:
             # No descriptors for the pipes, no room for a cgroup: the machine's trouble, which may pass.
-            self._close_pipes(handle)
-            self._cgroups.release(handle)
-            reason = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
-            self._cards.spawn_failed(handle, f"could not start: {reason}")
-            self._feed(handle, SpawnFailed(number, f"could not start: {reason}"))
+            what = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
+            self._could_not(handle, number, OxherdError(what))
             return
         handle.main_pid = handle.launch.pid
         handle.start_ticks = self._system.start_ticks(handle.main_pid)
@@ -154,12 +148,18 @@ class Executor:
         if handle.child is not None:
             handle.child.on_exit = _nobody
         handle.child = handle.launch = None
+        self._could_not(handle, number, outcome.error)
+
+    def _could_not(self, handle: InstanceHandle, number: int, error: OxherdError) -> None:
+        """Give back what the start had taken, keep why it failed, and say so."""
         self._close_pipes(handle)
         self._cgroups.release(handle)
-        permanent = outcome.error.errno in _PERMANENT and handle.machine.restarts == 0
-        text = f"could not start: {outcome.error.message}"
-        self._cards.spawn_failed(handle, "\n".join(part for part in (text, outcome.error.hint) if part))
-        self._feed(handle, SpawnFailed(number, text, permanent or outcome.error.errno == errno.EPERM))
+        cause = f"could not start: {error.message}"
+        self._cards.spawn_failed(handle, "\n".join(part for part in (cause, error.hint) if part))
+        # A program that ran before and is gone now may be in the middle of a deploy: that passes.
+        first = handle.machine.restarts == 0
+        permanent = first and isinstance(error, SpawnError) and error.errno in _PERMANENT
+        self._feed(handle, SpawnFailed(number, cause, permanent))
 
     # -- signals ------------------------------------------------------------------------------------------------
 
@@ -230,7 +230,9 @@ class Executor:
 
     def _leftovers(self, handle: InstanceHandle, table: ProcessTable | None = None) -> list[int]:
         inodes = {inode for pipe in handle.pipes for inode in _inode(pipe.fd)}
-        return self._system.leftovers(handle.mark, handle.main_pid, self._children.pids, inodes, table)
+        left = self._system.leftovers(handle.mark, handle.main_pid, self._children.pids, inodes, table)
+        # Nothing gets out of a cgroup, whatever it does to its session, environment and descriptors.
+        return list({*left, *self._cgroups.members(handle)})
 
     def _close_pipes(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.supervisor import Supervisor
+    from oxherd.system.spawn import Launch
 
 __all__ = ["Gate", "facts_of"]
+
+_SIGKILL = 9
 
 _UP = frozenset({State.STARTING, State.RUNNING})
 
@@ -57,6 +60,7 @@ class Gate:
         self._sinks = sinks
         self._waiting: set[InstanceHandle] = set()
         self._told: dict[ProcessHandle, str] = {}
+        self._hooks: dict[ProcessHandle, Launch] = {}
 
     def ask(self, handle: InstanceHandle) -> None:
         """Let an instance wait for its permission, which may come at once."""
@@ -64,8 +68,15 @@ class Gate:
         self._consider(handle)
 
     def forget(self, handle: InstanceHandle) -> None:
-        """The instance does not want to start any more."""
+        """The instance does not want to start any more; a ``pre_start`` that no other one waits for is ended."""
         self._waiting.discard(handle)
+        process = handle.process
+        launch = None if any(other.process is process for other in self._waiting) else self._hooks.pop(process, None)
+        if launch is not None:
+            process.pre_start = ""
+            system = self._supervisor.system
+            system.kill_all(system.tree(launch.pid), _SIGKILL)
+            system.signal(launch.pid, launch.pidfd, _SIGKILL)
 
     def changed(self, handle: InstanceHandle) -> None:
         """Another instance has changed: whoever waits for its process is considered again."""
@@ -98,27 +109,43 @@ class Gate:
             self._answer(handle, ok=False, detail=process.pre_start.removeprefix("failed: "))
         elif process.pre_start == "":
             process.pre_start = "running"
-            self.run_hook(
-                process, "pre_start", process.spec.pre_start, lambda error: self._pre_start_over(process, error)
-            )
+            self._begin_pre_start(process, process.spec.pre_start)
 
     def _answer(self, handle: InstanceHandle, *, ok: bool, detail: str = "") -> None:
         self._waiting.discard(handle)
         self._supervisor.permitted(handle, ok=ok, detail=detail)
+
+    def _begin_pre_start(self, process: ProcessHandle, command: Command) -> None:
+        launch: Launch | None = None
+
+        def over(error: str) -> None:
+            # One that was ended because nobody waited any more says nothing; another may be at work already.
+            if launch is None or self._hooks.get(process) is launch:
+                self._hooks.pop(process, None)
+                self._pre_start_over(process, error)
+
+        launch = self.run_hook(process, "pre_start", command, over)
+        if launch is not None:
+            self._hooks[process] = launch
 
     def _pre_start_over(self, process: ProcessHandle, error: str) -> None:
         process.pre_start = f"failed: {error}" if error else "done"
         for handle in tuple(process.instances.values()):
             self._consider(handle)
 
-    def run_hook(self, process: ProcessHandle, title: str, command: Command, done: Callable[[str], None]) -> None:
+    def run_hook(
+        self, process: ProcessHandle, title: str, command: Command, done: Callable[[str], None]
+    ) -> Launch | None:
         """Run ``pre_start`` or ``pre_reload`` once, its output in the process's log.
 
         Args:
             process: Whose hook it is.
             title: The key, for texts.
             command: What to run.
-            done: Called once with "" or with what went wrong.
+            done: Called once with "" or with what went wrong; before the return where it could not be started.
+
+        Returns:
+            The running hook, or None where it could not be started.
         """
         spec = process.spec
         mark = f"{process.stack.mark}/{process.name}/{title}/{process.generation}"
@@ -145,7 +172,7 @@ class Gate:
                 pipe.finish()
             reason = error.message if isinstance(error, SpawnError) else error.strerror
             done(f"{title} could not start: {reason}")
-            return
+            return None
         pipe.close_child_end()
         self._supervisor.tell("hook", f"{title} started", process)
 
@@ -157,7 +184,7 @@ class Gate:
                     error = f"{title} could not start: {outcome.error.message}"
             pipe.drain()
             left = self._supervisor.system.leftovers(mark, launch.pid, self._children.pids, ())
-            self._supervisor.system.kill_all(left, 9)
+            self._supervisor.system.kill_all(left, _SIGKILL)
             pipe.finish()
             if not error and not status.success:
                 error = f"{title} {status.text}"
@@ -165,3 +192,4 @@ class Gate:
             done(error)
 
         self._children.adopt(launch, over)
+        return launch
