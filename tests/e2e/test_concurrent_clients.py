@@ -13,7 +13,7 @@ import pytest
 from oxherd import __version__
 from oxherd.control.protocol import request_line
 from support.harness import program
-from support.waiting import wait_until
+from support.waiting import DEADLINE, wait_until
 
 
 def connect(ox) -> socket.socket:
@@ -29,6 +29,7 @@ def test_ten_first_starts_at_once(ox):
     outputs = [command.communicate()[0] for command in commands]
     assert [command.returncode for command in commands] == [0] * 10, outputs
     assert list(ox.marked()) == [ox.pid("web")]
+    ox.wait("ready", name="web")
     assert len(ox.events.matching("supervisor-started")) == 1
     assert len(ox.events.matching("started", name="web")) == 1
 
@@ -61,6 +62,22 @@ def test_what_is_no_request_is_answered_with_an_error(ox, data):
         connection.settimeout(30)
         assert b'"error"' in connection.recv(65536)
     assert ox.row("web")["status"] == "running"
+
+
+def test_a_line_without_an_end_is_cut_off(ox):
+    """A client that sends 100 MB without a newline is told and hung up on; the supervisor neither grows nor waits."""
+    ox.oxfile(f'[processes.web]\ncommand = "{program("sleeper")}"\n')
+    ox.ok("start")
+    before = ox.fds()
+    piece = b"x" * (1 << 20)
+    with connect(ox) as connection:
+        connection.settimeout(DEADLINE)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(100):
+                connection.sendall(piece)
+                assert ox.row("web")["status"] == "running"
+    assert ox.request("ping")["memory_bytes"] < 64 << 20
+    ox.wait_fds(before)
 
 
 def test_a_hundred_connections_at_once(ox):
@@ -112,10 +129,7 @@ def test_another_user_is_refused_by_the_kernels_word(ox):
     os.chmod(ox.base / "ox", 0o755)
     os.chmod(ox.home.runtime, 0o755)
     os.chmod(ox.home.socket, 0o666)
-    code = (
-        "import socket; c = socket.socket(socket.AF_UNIX); c.connect(%r);"
-        'c.sendall(b\'{"oxherd": 1, "id": 1, "verb": "status", "args": {"stack": null}}\\n\'); print(c.recv(65536))'
-    )
+    code = "import socket; c = socket.socket(socket.AF_UNIX); c.connect(%r); print(c.recv(65536))"
     done = subprocess.run(
         ["/usr/bin/python3", "-I", "-S", "-c", code % ox.home.socket]
         if os.path.exists("/usr/bin/python3")

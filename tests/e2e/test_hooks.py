@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.harness import descendants, program
 from support.waiting import wait_gone
 
@@ -46,6 +48,22 @@ def test_a_pre_start_that_fails_keeps_all_instances_down(ox):
     (ox.folder / "mended").touch()
     ox.ok("restart")
     assert {row["status"] for row in ox.rows() if row["name"] == "web"} == {"running"}
+
+
+@pytest.mark.parametrize("verb", ["restart", "reload"])
+def test_a_pre_start_that_fails_costs_no_running_process(ox, verb):
+    """The hook of the new generation runs while the old one serves; if it fails, the old one goes on."""
+    ox.oxfile(f'[processes.web]\ncommand = "{program("sleeper")}"\ninstances = 2\npre_start = "test ! -e broken"\n')
+    ox.ok("start")
+    before = ox.pids()
+    (ox.folder / "broken").touch()
+    result = ox.cli(verb)
+    assert result.code == 1
+    assert "web: pre_start exited with 1; nothing was changed" in result.err
+    assert ox.pids() == before
+    (ox.folder / "broken").unlink()
+    ox.ok(verb)
+    assert not set(before.values()) & set(ox.pids().values())
 
 
 def test_a_pre_start_that_cannot_be_started_names_its_program(ox):

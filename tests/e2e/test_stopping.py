@@ -91,8 +91,11 @@ def test_start_during_a_stop_brings_it_back(ox):
     row = ox.row("web")
     assert row["status"] == "running"
     assert row["pid"] != pid
+    ox.wait_log("web", b"ready", 2)
+    stop = ox.popen("stop")
+    ox.wait("stopping", name="web", incarnation=2)
     os.kill(row["pid"], signal.SIGKILL)
-    ox.ok("delete")
+    stop.communicate()
 
 
 def test_stop_while_it_waits_to_start(ox):

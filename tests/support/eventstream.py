@@ -38,6 +38,10 @@ class EventStream:
         self._socket.sendall(
             request_line(identity=1, version=__version__, verb="events", args={"last": 1000, "follow": True})
         )
+        # The supervisor's own start is always among them: once something has come, the earlier events have.
+        expiry = Expiry()
+        while not self.seen and not self.closed and not expiry.over:
+            self.take(expiry.left)
 
     def take(self, seconds: float = 0.0) -> bool:
         """Take what has come, waiting at most so long for something; return whether there was anything."""
@@ -55,7 +59,8 @@ class EventStream:
         return True
 
     def matching(self, *kinds: str, after: int = 0, **fields: object) -> list[Event]:
-        """Return the events of some kinds (any, without one) with these fields, from a position in `seen` on."""
+        """Return the events so far of some kinds (any, without one) with these fields, from a position on."""
+        _ = self.position  # without a look at what has come, "there is none" would say nothing
         return [
             event
             for event in self.seen[after:]

@@ -368,10 +368,15 @@ class Supervised:
             trouble.append(str(error))
         internal = [event["text"] for event in self._all_events() if event["kind"] in {"internal-error", "ignored"}]
         trouble += [f"the supervisor said: {text}" for text in internal]
-        result = self.cli("daemon", "stop")
-        if result.code != 0:
-            trouble.append(str(result))
+        try:
+            result = self.cli("daemon", "stop")
+        except subprocess.TimeoutExpired:
+            trouble.append("oxherd daemon stop did not end")
             os.kill(pid, signal.SIGKILL)
+        else:
+            if result.code != 0:
+                trouble.append(str(result))
+                os.kill(pid, signal.SIGKILL)
         wait_gone(pid)
         return trouble
 

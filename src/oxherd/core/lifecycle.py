@@ -255,7 +255,7 @@ def _stop_running(instance: Instance, _event: Event, now: float, _chance: float)
 
 
 def _restart_running(instance: Instance, _event: Event, now: float, _chance: float) -> Result:
-    again = replace(instance, desired=Desired.UP, reason=Reason.REQUESTED, restart_pending=True, detail="")
+    again = replace(instance, desired=Desired.UP, reason=Reason.REQUESTED, restart_pending=True, failures=0, detail="")
     return _tell_to_go(replace(again, restarts=again.restarts + 1), now)
 
 

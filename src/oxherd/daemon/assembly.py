@@ -23,6 +23,7 @@ from oxherd.daemon.helpers import Helpers
 from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.prober import Prober
+from oxherd.daemon.records import StackRecords
 from oxherd.daemon.sampler import Sampler
 from oxherd.daemon.scheduler import Scheduler
 from oxherd.daemon.sinks import Sinks
@@ -111,12 +112,13 @@ class Assembly:
             warn=lambda handle, text: supervisor.announce(handle, "warning", text),
         )
         self.duties = self._duties(helpers)
-        self.keeper = StackKeeper(supervisor, self.sinks, stack_id, self._mark, os.geteuid())
+        self.records = StackRecords(loop, self.journal)
+        self.keeper = StackKeeper(supervisor, self.records, self.sinks, stack_id, self._mark, os.geteuid())
         supervisor.assemble(
             executor=self.executor,
             gate=Gate(supervisor, self.children, self.sinks),
             duties=self.duties,
-            save=self.keeper.save,
+            save=self.records.save,
         )
         self.boot = Boot(
             supervisor=supervisor,
@@ -175,7 +177,12 @@ class Assembly:
         """
         socket_path = self._home.socket if self.foreground is None else self._home.run_socket(self._options.identity)
         self._server = ControlServer(
-            self.loop, socket_path, self.verbs.dispatch, version=self._version, owner_uid=os.geteuid()
+            self.loop,
+            socket_path,
+            self.verbs.dispatch,
+            version=self._version,
+            owner_uid=os.geteuid(),
+            before_sending=self.records.flush,
         )
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self.loop.on_signal(signum, self._told_to_end)
@@ -257,10 +264,12 @@ class Assembly:
         self.ending = True
         self.duties.end_all()
         self.duties.close()
-        self._when_alone(self.loop.stop, self.loop.now() + _PATIENCE)
+        # By the loop itself: one that is told to stop before it runs would run.
+        self._when_alone(lambda: self.loop.call_soon(self.loop.stop), self.loop.now() + _PATIENCE)
 
     def close(self) -> None:
         """Close files and sockets."""
+        self.records.flush()
         if self._server is not None:
             self._server.close()
         for stack in self.supervisor.stacks.values():

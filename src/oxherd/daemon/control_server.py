@@ -190,6 +190,7 @@ class _Connection:
 
     def _flush_turn(self) -> None:
         """Send what was said in this turn of the loop."""
+        self.server.before_sending()
         if not self._broken and (not self._flush() or (self._closing and not self._output)):
             self.close()
 
@@ -236,6 +237,7 @@ class ControlServer:
             raises is the answer.
         version: The supervisor's version, sent with each answer.
         owner_uid: Whom to listen to, besides root.
+        before_sending: Called before anything is sent: what an answer says must be on the disk by then.
 
     Raises:
         SystemFault: The socket cannot be made.
@@ -249,12 +251,14 @@ class ControlServer:
         *,
         version: str,
         owner_uid: int,
+        before_sending: Callable[[], None] = lambda: None,
     ) -> None:
         """Bind, listen and begin to serve."""
         self.loop = loop
         self.path = path
         self.dispatch = dispatch
         self.version = version
+        self.before_sending = before_sending
         self._owner_uid = owner_uid
         self._connections: set[_Connection] = set()
         self._paused: Timer | None = None

@@ -157,7 +157,7 @@ class Executor:
         cause = f"could not start: {error.message}"
         self._cards.spawn_failed(handle, "\n".join(part for part in (cause, error.hint) if part))
         # A program that ran before and is gone now may be in the middle of a deploy: that passes.
-        first = handle.machine.restarts == 0
+        first = handle.machine.failures == 0
         permanent = first and isinstance(error, SpawnError) and error.errno in _PERMANENT
         self._feed(handle, SpawnFailed(number, cause, permanent))
 

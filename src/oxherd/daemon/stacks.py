@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from oxherd.config.codec import decode, encode
+from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile, ProcessSpec
 from oxherd.core import fleet
 from oxherd.core.events import Restart, Start, Stop
@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from oxherd.daemon.records import StackRecords
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.supervisor import Supervisor
 
@@ -64,15 +65,19 @@ class StackKeeper:
 
     Args:
         supervisor: Owns them.
+        records: Writes them down.
         sinks: Their log files.
         identify: From an oxfile's path to the stack's identity.
         mark: Prefix of every mark, unique to this supervisor's home.
         euid: Effective user of the supervisor: only root may run processes as somebody else.
     """
 
-    def __init__(self, supervisor: Supervisor, sinks: Sinks, identify: _Identify, mark: str, euid: int) -> None:
+    def __init__(
+        self, supervisor: Supervisor, records: StackRecords, sinks: Sinks, identify: _Identify, mark: str, euid: int
+    ) -> None:
         """Know no stack yet."""
         self._supervisor = supervisor
+        self._records = records
         self._sinks = sinks
         self._identify = identify
         self._mark = mark
@@ -178,31 +183,6 @@ class StackKeeper:
             if spec.user is not None and account_of(spec.user) is None and not spec.user.isdigit():
                 raise UsageError(f"{spec.name}: there is no user {spec.user} on this machine", code="OX213")
 
-    def save(self, stack: StackHandle) -> None:
-        """Write down what is wanted of a stack; must come before anything is done about it."""
-        self._supervisor.journal.save_stack(
-            stack.identity,
-            {
-                "path": stack.path,
-                "name": stack.name,
-                "wanted": stack.wanted,
-                "profile": stack.profile,
-                "env": stack.env,
-                "oxfile": encode(
-                    Oxfile(
-                        path=stack.path,
-                        name=stack.name,
-                        profile=stack.profile,
-                        processes=tuple(process.spec for process in stack.processes.values()),
-                    )
-                ),
-                "processes": {
-                    name: {"wanted": process.wanted, "scale": process.scale, "last_run": process.last_run}
-                    for name, process in stack.processes.items()
-                },
-            },
-        )
-
     def load(self, record: Mapping[str, object]) -> StackHandle:
         """Register a stack from its record, as it was written down.
 
@@ -259,7 +239,7 @@ class StackKeeper:
             for slot, handle in sorted(process.instances.items()):
                 if not handle.retired and slots.get(process.name) in {None, slot}:
                     batch.append(self._start_target(handle, fresh=fresh))
-        self.save(stack)
+        self._records.save(stack)
         for process in processes:
             self._supervisor.duties.settle(process)
         return [batch, retiring] if retiring else [batch]
@@ -284,7 +264,7 @@ class StackKeeper:
             if unit.slot is None:
                 unit.process.wanted = False
                 self._supervisor.duties.settle(unit.process)
-        self.save(stack)
+        self._records.save(stack)
         return self._ordered_stop(stack, units)
 
     def _ordered_stop(self, stack: StackHandle, units: list[Unit]) -> Batches:
@@ -315,7 +295,7 @@ class StackKeeper:
                 self.next_generation(unit.process)
                 self.fill(unit.process)
             batch.extend(self._restart_target(handle) for handle in unit.handles() if not handle.retired)
-        self.save(stack)
+        self._records.save(stack)
         for unit in units:
             self._supervisor.duties.settle(unit.process)
         return [batch]
@@ -353,7 +333,7 @@ class StackKeeper:
         process.scale = instances if instances != process.spec.instances else None
         new, gone = self.fill(process)
         process.wanted = process.wanted or bool(new)
-        self.save(stack)
+        self._records.save(stack)
         up = [Target(handle=handle, goal=Goal.UP, event=Start()) for handle in new if process.wanted]
         return [up, [Target(handle=handle, goal=Goal.DOWN, event=Stop()) for handle in gone]]
 
@@ -381,7 +361,7 @@ class StackKeeper:
             process = stack.processes[name]
             process.wanted = False
             self._supervisor.duties.settle(process)
-        self.save(stack)
+        self._records.save(stack)
         change.batches = [*gone, up]
         return change
 
@@ -422,10 +402,10 @@ class StackKeeper:
                     self._supervisor.drop(handle)
                 self._sinks.close(process)
         if stack.processes:
-            self.save(stack)
+            self._records.save(stack)
         else:
             self._supervisor.stacks.pop(stack.identity, None)
-            self._supervisor.journal.forget_stack(stack.identity)
+            self._records.forget(stack)
 
 
 if TYPE_CHECKING:

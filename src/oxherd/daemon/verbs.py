@@ -13,16 +13,17 @@ from oxherd.config.model import Oxfile
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.rows import progress, row, rows
 from oxherd.daemon.stacks import Unit
-from oxherd.errors import OxherdError, ProtocolError, UsageError
+from oxherd.errors import OperationError, OxherdError, ProtocolError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from oxherd.config.model import Command
     from oxherd.control.request import Request
     from oxherd.daemon.cards import CardWriter
     from oxherd.daemon.control_server import Reply
-    from oxherd.daemon.handles import StackHandle
+    from oxherd.daemon.handles import ProcessHandle, StackHandle
     from oxherd.daemon.operations import Outcome
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.stacks import Batches, StackKeeper
@@ -257,7 +258,7 @@ class Verbs:
     def _restart(self, args: Args, reply: Reply) -> None:
         stack, notes = self._register(args, running_too=True)
         units = self._running_units(stack, args)
-        self._with_pre_reload([], lambda: self._run(self._keeper.restart(stack, units), reply, notes=notes), reply)
+        self._after_hooks(units, (), lambda: self._keeper.restart(stack, units), reply, notes)
 
     def _reload(self, args: Args, reply: Reply) -> None:
         stack, notes = self._register(args, running_too=True)
@@ -265,34 +266,65 @@ class Verbs:
         for unit in units:
             self._sinks.reopen(unit.process)
         notes.append("log files reopened; every instance was stopped, then started, one after the other")
+        reloaded = [unit.process for unit in units if unit.process.spec.pre_reload is not None]
+        plan = lambda: self._keeper.rolling_restart(stack, units)  # noqa: E731 - as in _restart
+        self._after_hooks(units, reloaded, plan, reply, notes, rolling=True)
+
+    def _after_hooks(
+        self,
+        units: list[Unit],
+        reloaded: Iterable[ProcessHandle],
+        plan: Callable[[], Batches],
+        reply: Reply,
+        notes: list[str],
+        *,
+        rolling: bool = False,
+    ) -> None:
+        """Run the hooks of a new generation while the old one serves, then the operation; a failure changes nothing.
+
+        What is down asks the gate when it starts, as at every start.
+        """
+        started = [
+            unit.process
+            for unit in units
+            if unit.slot is None
+            and unit.process.spec.pre_start is not None
+            and any(handle.machine.alive for handle in unit.process.instances.values())
+        ]
 
         def go() -> None:
-            self._run(self._keeper.rolling_restart(stack, units), reply, notes=notes, rolling=True)
+            batches = plan()
+            for process in started:
+                process.pre_start = "done"
+            self._run(batches, reply, notes=notes, rolling=rolling)
 
-        self._with_pre_reload([unit for unit in units if unit.process.spec.pre_reload is not None], go, reply)
+        hooks = [(process, "pre_reload", process.spec.pre_reload) for process in reloaded]
+        hooks += [(process, "pre_start", process.spec.pre_start) for process in started]
+        self._with_hooks(hooks, go, reply)
 
-    def _with_pre_reload(self, units: list[Unit], go: Callable[[], None], reply: Reply) -> None:
-        """Run the ``pre_reload`` of each unit, one after the other, then go; the first failure ends it unchanged."""
-        if not units:
+    def _with_hooks(
+        self, hooks: list[tuple[ProcessHandle, str, Command | None]], go: Callable[[], None], reply: Reply
+    ) -> None:
+        """Run hooks one after the other, then go; the first failure is the answer."""
+        if not hooks:
             go()
             return
-        unit, *rest = units
-        hook = unit.process.spec.pre_reload
+        (process, title, command), *rest = hooks
 
         def over(error: str) -> None:
             if error:
                 reply.error(
-                    UsageError(
-                        f"{unit.process.name}: {error}; nothing was changed",
+                    OperationError(
+                        f"{process.name}: {error}; nothing was changed",
                         hint="its output is in the log",
                         code="OX420",
                     )
                 )
             else:
-                self._with_pre_reload(rest, go, reply)
+                self._with_hooks(rest, go, reply)
 
-        if hook is not None:
-            self._supervisor.gate.run_hook(unit.process, "pre_reload", hook, over)
+        if command is not None:
+            self._supervisor.gate.run_hook(process, title, command, over)
 
     def _apply(self, args: Args, reply: Reply) -> None:
         oxfile = decode(Oxfile, _object(args["oxfile"]))
