@@ -113,7 +113,9 @@ class Assembly:
         )
         self.duties = self._duties(helpers)
         self.records = StackRecords(loop, self.journal)
-        self.keeper = StackKeeper(supervisor, self.records, self.sinks, stack_id, self._mark, os.geteuid())
+        self.keeper = StackKeeper(
+            supervisor, self.records, self.sinks, identify=stack_id, mark=self._mark, euid=os.geteuid()
+        )
         supervisor.assemble(
             executor=self.executor,
             gate=Gate(supervisor, self.children, self.sinks),

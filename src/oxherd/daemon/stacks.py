@@ -73,7 +73,7 @@ class StackKeeper:
     """
 
     def __init__(
-        self, supervisor: Supervisor, records: StackRecords, sinks: Sinks, identify: _Identify, mark: str, euid: int
+        self, supervisor: Supervisor, records: StackRecords, sinks: Sinks, *, identify: _Identify, mark: str, euid: int
     ) -> None:
         """Know no stack yet."""
         self._supervisor = supervisor
