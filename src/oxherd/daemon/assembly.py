@@ -73,7 +73,7 @@ class Assembly:
         os.makedirs(own, mode=0o700, exist_ok=True)
         self._mark = stack_id(own)
         self.loop = loop or Loop(self._callback_failed)
-        self.system = system or Machine()
+        self.system = system or Machine.with_all_descriptors()
         self.events = EventLog(os.path.join(own, "events.jsonl"), self.system.wall)
         self.journal = Journal(
             Home(runtime=home.runtime, state=own), lambda text: self.events.publish("state-trouble", text)

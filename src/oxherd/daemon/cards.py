@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import replace
 
-from oxherd.core.instance import State
+from oxherd.core.instance import Reason, State
 from oxherd.daemon.journal import replace_file
 from oxherd.system import portholders
 from oxherd.units import format_seconds, signal_name
@@ -63,6 +63,8 @@ class CardWriter:
         cause, hints = status.text, []
         if asked:
             cause = f"{machine.detail}; {status.text}" if machine.detail else status.text
+            if machine.reason is Reason.UNHEALTHY:
+                cause = f"unhealthy: {cause}"
         elif self._killed_for_memory(handle, status):
             status = replace(status, oom=True)
             cause = "killed by the kernel: out of memory"
@@ -121,7 +123,7 @@ class CardWriter:
             }
         )
         try:
-            replace_file(self._path(handle), {"cards": list(handle.cards)})
+            replace_file(self._path(handle), {"cards": list(handle.cards)}, durable=False)
         except OSError:
             # In memory the card lives as long as the supervisor; the disk's trouble is told by the journal and the logs.
             return

@@ -33,9 +33,14 @@ _MAX_OPEN = 256
 # accept() fails with these when that one client is gone again; accept(2).
 _CLIENT_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
 
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
 # Seconds without accepting when it fails otherwise: EMFILE, ENFILE, ENOBUFS, ENOMEM. The listener stays readable, so
 # trying again at once would spin.
 _ACCEPT_PAUSE = 1.0
+
+# Descriptors kept back for clients: a supervisor that has used up its own can still be told to stop something.
+_RESERVE = 4
 
 # Connections taken in one turn of the loop, so that a flood of them does not keep the children waiting.
 _ACCEPT_BATCH = 64
@@ -262,7 +267,9 @@ class ControlServer:
         self._owner_uid = owner_uid
         self._connections: set[_Connection] = set()
         self._paused: Timer | None = None
+        self._reserve: list[int] = []
         self._socket = _listen(path)
+        self._keep_reserve()
         self._inode = os.stat(path).st_ino
         loop.watch_read(self._socket.fileno(), self._on_acceptable)
 
@@ -281,6 +288,8 @@ class ControlServer:
         self._socket.close()
         for connection in tuple(self._connections):
             connection.close()
+        while self._reserve:
+            os.close(self._reserve.pop())
         try:
             if os.stat(self.path).st_ino == self._inode:
                 os.unlink(self.path)
@@ -290,6 +299,8 @@ class ControlServer:
     def forget(self, connection: _Connection) -> None:
         """Drop a connection that closed itself."""
         self._connections.discard(connection)
+        if self._socket.fileno() >= 0:
+            self._keep_reserve()
 
     def report(self, error: Exception) -> None:
         """Hand an error that is nobody's answer to the loop's ``on_error``."""
@@ -308,9 +319,21 @@ class ControlServer:
             except OSError as error:
                 if error.errno in _CLIENT_GONE:
                     continue
+                if error.errno in _NO_DESCRIPTORS and self._reserve:
+                    os.close(self._reserve.pop())
+                    continue
                 self._pause(error)
                 return
             self._welcome(accepted)
+
+    def _keep_reserve(self) -> None:
+        """Fill the reserve up, as far as there are descriptors."""
+        while len(self._reserve) < _RESERVE:
+            try:
+                self._reserve.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError:
+                # There are none now; the end of the next connection is the next occasion.
+                return
 
     def _pause(self, error: OSError) -> None:
         self.loop.unwatch(self._socket.fileno())

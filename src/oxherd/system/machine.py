@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 
 from oxherd.system import cgroups, identity, reaper, resources, spawn, tree
@@ -24,7 +25,31 @@ _SIGKILL = 9
 
 
 class Machine:
-    """Linux, and as much of it as other systems have. See the protocol for what each call does."""
+    """Linux, and as much of it as other systems have. See the protocol for what each call does.
+
+    Args:
+        file_limits: Soft and hard limit of open files that programs get, or None: that of this process.
+    """
+
+    def __init__(self, file_limits: tuple[int, int] | None = None) -> None:
+        """Change nothing."""
+        self._file_limits = file_limits
+
+    @classmethod
+    def with_all_descriptors(cls) -> Machine:
+        """Take as many descriptors as this process may have; its programs start with what it was given.
+
+        A process costs the supervisor four of them, and the usual 1024 would be used up by 250. Programs that use
+        select(2) break where they are given more, so they are not.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == hard or not hasattr(resource, "prlimit"):
+            return cls()
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):  # macOS calls a limit unlimited that it does not grant
+            return cls()
+        return cls((soft, hard))
 
     def wall(self) -> float:
         """Return unix time."""
@@ -36,8 +61,15 @@ class Machine:
         return int.from_bytes(os.urandom(6)) / (1 << 48)
 
     def launch(self, request: spawn.LaunchRequest) -> spawn.Launch:
-        """Start a program."""
-        return spawn.launch(request)
+        """Start a program, with the limit of open files that this process was started with."""
+        launch = spawn.launch(request)
+        if self._file_limits is not None and request.nofile is None:
+            try:
+                resource.prlimit(launch.pid, resource.RLIMIT_NOFILE, self._file_limits)
+            except OSError:
+                # It has ended already, or runs as somebody else: then it keeps a limit that is higher than asked for.
+                return launch
+        return launch
 
     def exit_of(self, pid: int, pidfd: int) -> ExitStatus | None:
         """Return how a child ended, and reap it."""
