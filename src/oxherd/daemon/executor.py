@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.cards import CardWriter
     from oxherd.daemon.cgrouping import Cgroups
     from oxherd.daemon.children import Children
-    from oxherd.daemon.handles import InstanceHandle
+    from oxherd.daemon.handles import InstanceHandle, ProcessHandle
     from oxherd.daemon.sinks import Sinks
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
@@ -240,6 +240,10 @@ class Executor:
             pipe.finish()
         handle.pipes = []
         self._sinks.settle()
+
+    def rest(self, process: ProcessHandle) -> None:
+        """Nothing of a process runs any more: give its log files back."""
+        self._sinks.rest(process)
 
     # -- timers -------------------------------------------------------------------------------------------------
 

@@ -120,6 +120,11 @@ class Sinks:
             self._leaving.remove(sink)
             sink.close()
 
+    def rest(self, process: ProcessHandle) -> None:
+        """Close the files of a process that is down: what does not run costs no descriptors."""
+        if not any(sink.pipes for sink in process.sinks.values()):
+            self.close(process)
+
     def reopen(self, process: ProcessHandle) -> None:
         """Open the files of a process anew, after logrotate moved them."""
         for sink in process.sinks.values():

@@ -113,6 +113,8 @@ class Supervisor:
             self._execute(handle, command)
         if handle.down and handle.retired:
             self.drop(handle)
+        if handle.down and all(other.down for other in handle.process.instances.values()):
+            self.executor.rest(handle.process)
         for observer in tuple(self._observers):
             observer(handle)
         if after.state is not before.state:

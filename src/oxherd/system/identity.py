@@ -7,6 +7,7 @@ reads ``/proc`` (proc(5)) and answers with None, 0 or "" where there is none, or
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 
 TYPE_CHECKING = False
@@ -31,7 +32,8 @@ MARK_VARIABLE = "OXHERD_MARK"
 _MARK = b"\0" + MARK_VARIABLE.encode() + b"="
 _CHUNK = 65536
 _LINE = 4096
-_EXEC_LOOKS = 50
+# The longest a look waits for an execve(2) that is under way; it happens once in many thousand looks.
+_EXEC_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +156,19 @@ def mark_of(pid: int) -> str | None:
 
 
 def _environ(pid: int) -> bytes:
-    for _ in range(_EXEC_LOOKS):
+    deadline = 0.0
+    while True:
         environ = read_file(f"/proc/{pid}/environ")
-        # In the middle of execve(2) a process has neither environment nor command line for some microseconds. Taken
-        # for one that has no mark, an escapee would be forgotten.
+        # In the middle of execve(2) a process has neither environment nor command line: for microseconds, or as long
+        # as its program is read from the disk. Taken for one that has no mark, an escapee would be forgotten.
         if environ is None or environ or read_file(f"/proc/{pid}/cmdline"):
             return environ or b""
+        # The dead and the kernel's own threads have no memory, hence no environment, for good; statm is all zeros.
+        now = time.monotonic()
+        deadline = deadline or now + _EXEC_SECONDS
+        if now > deadline or (read_file(f"/proc/{pid}/statm") or b"0").startswith(b"0"):
+            return b""
         os.sched_yield()
-    return b""
 
 
 def catches(pid: int, signum: int) -> bool:

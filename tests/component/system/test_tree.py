@@ -238,10 +238,22 @@ def test_a_mark_is_read_wherever_it_stands_in_the_environment(shop):
 def test_a_process_in_the_middle_of_an_exec_is_looked_at_again(monkeypatch):
     """It has no environment and no command line then, and would be taken for one that nobody marked."""
     looks = iter([b"", b"", b"A=1\0OXHERD_MARK=a/b/0/1\0"])
-    monkeypatch.setattr(identity, "read_file", lambda path: next(looks) if path.endswith("environ") else b"")
+    files = {"environ": lambda: next(looks), "cmdline": lambda: b"", "statm": lambda: b"230 9 0 1 0 12 0\n"}
+    monkeypatch.setattr(identity, "read_file", lambda path: files[path.rsplit("/", 1)[1]]())
     assert mark_of(1) == "a/b/0/1"
-    monkeypatch.setattr(identity, "read_file", lambda _path: b"")
+
+
+def test_the_dead_and_the_kernels_threads_are_not_waited_for(monkeypatch):
+    """They have no environment and no command line for good: they have no memory."""
+    asked = []
+
+    def read(path):
+        asked.append(path.rsplit("/", 1)[1])
+        return b"0 0 0 0 0 0 0\n" if path.endswith("statm") else b""
+
+    monkeypatch.setattr(identity, "read_file", read)
     assert mark_of(1) is None
+    assert asked == ["environ", "cmdline", "statm"]
 
 
 def test_names_with_spaces_and_brackets_do_not_confuse_the_kernels_line(shop, tmp_path):

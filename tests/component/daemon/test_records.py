@@ -1,0 +1,83 @@
+"""The record of a stack: one write a turn, on the disk before anybody is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+
+from oxherd.config.codec import encode
+from oxherd.config.model import Oxfile
+from oxherd.control.protocol import request_line
+from oxherd.control.request import Request
+from support.workbench import Answer, Workbench, spec
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Workbench(tmp_path)
+    yield bench
+    bench.close()
+
+
+def record(bench: Workbench) -> dict[str, object]:
+    (stack,) = bench.supervisor.stacks.values()
+    with open(os.path.join(bench.home.stack(stack.identity), "stack.json")) as file:
+        return json.load(file)
+
+
+def test_a_hundred_commands_of_one_turn_are_one_write(bench, monkeypatch):
+    """An fsync can take tens of milliseconds, in which the supervisor hears nothing."""
+    bench.up(spec("a"), spec("b"))
+    written = []
+    save = bench.assembly.journal.save_stack
+    monkeypatch.setattr(bench.assembly.journal, "save_stack", lambda *args: written.append(args) or save(*args))
+    for number in range(100):
+        args = {"stack": bench.path, "names": ["a"]}
+        verb = "stop" if number % 2 else "restart"
+        bench.assembly.verbs.dispatch(Request(id=number, verb=verb, args=args), Answer())
+    assert written == []
+    bench.loop.advance(0)
+    assert len(written) == 1
+    assert record(bench)["processes"]["a"]["wanted"] is False
+    assert record(bench)["processes"]["b"]["wanted"] is True
+
+
+def test_what_an_answer_says_is_on_the_disk_before_it_is_sent(bench):
+    """Whoever pulls the plug after the answer to a stop does not find the process running after the reboot."""
+    bench.up(spec("a"))
+    bench.assembly.open()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(bench.home.socket)
+        client.setblocking(False)
+        lines = [request_line(identity=1, version="test", verb="ping", args={})]
+        lines.append(request_line(identity=2, version="test", verb="stop", args={"stack": bench.path, "names": []}))
+        client.sendall(b"".join(lines))
+        told = bytearray()
+
+        def answered() -> bool:
+            try:
+                told.extend(client.recv(65536))
+            except BlockingIOError:
+                return False
+            return True
+
+        bench.loop.run_until(answered)
+        assert record(bench)["wanted"] is False
+    bench.assembly._server.close()
+
+
+def test_a_stack_that_is_forgotten_in_the_turn_in_which_it_changed_stays_forgotten(bench):
+    """The write that was due for it must not bring it back."""
+    bench.up(spec("a"))
+    (stack,) = bench.supervisor.stacks.values()
+    oxfile = encode(Oxfile(path=bench.path, name="shop", processes=(spec("a"),)))
+    bench.assembly.verbs.dispatch(
+        Request(id=1, verb="start", args={"stack": bench.path, "oxfile": oxfile, "env": {}, "names": []}), Answer()
+    )
+    bench.assembly.keeper.forget(stack, ["a"])
+    bench.loop.advance(0)
+    assert not os.path.exists(os.path.join(bench.home.stack(stack.identity), "stack.json"))
+    bench.up(spec("a"))
