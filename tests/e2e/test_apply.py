@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from support.harness import program
+from support.harness import descendants, program
 from support.waiting import wait_gone
 
 SLEEPER = program("sleeper")
@@ -85,6 +85,35 @@ def test_scale_touches_only_new_and_removed(ox):
     assert ox.cli("scale", "web=0").code == 2
     ox.ok("apply")
     assert len(ox.pids()) == 3
+
+
+def test_a_slot_that_is_wanted_again_while_it_goes_never_runs_twice(ox):
+    """Scaled down and up again while the old instance does not want to go: the new one waits for its end."""
+    ox.oxfile(f'[processes.web]\ncommand = "{program("ignores_term")}"\ninstances = 2\nstop_timeout = "1h"\n')
+    ox.ok("start")
+    ox.wait_log("web", b"ready", 2)
+    old = ox.pids()
+    down = ox.popen("scale", "web=1")
+    ox.wait("stopping", name="web", instance=1)
+    up = ox.popen("scale", "web=2")
+    out, _ = down.communicate()
+    assert down.returncode == 1
+    assert "started again meanwhile" in out
+    assert ox.pids() == old
+    os.kill(old["web:1"], signal.SIGKILL)
+    up.communicate()
+    assert up.returncode == 0
+    new = ox.pids()
+    assert new["web:0"] == old["web:0"]
+    assert sorted(descendants(ox.supervisor)) == sorted(new.values())
+    ox.wait_log("web", b"ready", 3)
+    stop = ox.popen("stop")
+    for slot in (0, 1):
+        ox.wait("stopping", name="web", instance=slot, count=2 if slot else 1)
+    for pid in new.values():
+        os.kill(pid, signal.SIGKILL)
+    stop.communicate()
+    assert stop.returncode == 0
 
 
 def test_apply_leaves_what_was_stopped_stopped(ox):

@@ -164,3 +164,38 @@ def test_delete_forgets(ox):
     ox.ok("delete")
     assert ox.request("stacks")["stacks"] == []
     assert not (ox.state_of_stack() / "stack.json").exists()
+
+
+def test_one_instance_cannot_be_deleted(ox):
+    """`delete web:1` is refused with what to type instead: the others would run on without anybody knowing of them."""
+    ox.oxfile(f'[processes.web]\ncommand = "{program("sleeper")}"\ninstances = 2\n')
+    ox.ok("start")
+    before = ox.pids()
+    result = ox.cli("delete", "web:1")
+    assert result.code == 2
+    assert "oxherd scale web-1" in result.err
+    assert ox.pids() == before
+
+
+def test_nothing_is_started_while_the_supervisor_stops(ox):
+    """A `start` that comes into a `daemon stop` is refused: what it started would be left without a supervisor."""
+    ox.oxfile(f'[processes.web]\ncommand = "{program("ignores_term")}"\nstop_timeout = "1h"\n')
+    ox.ok("start")
+    ox.wait_log("web", b"ready")
+    pid, supervisor = ox.pid("web"), ox.supervisor
+    stop = ox.popen("daemon", "stop")
+    ox.wait("stopping", name="web")
+    here = ox.ok("status", "--json").json
+    assert here[0]["status"] == "stopping"
+    for verb in ("start", "restart", "apply"):
+        result = ox.cli(verb)
+        assert result.code == 1
+        assert "the supervisor is stopping" in result.err
+    ox.oxfile(f'[processes.web]\ncommand = "{program("sleeper")}"\n', folder="other")
+    assert ox.cli("start").code == 1
+    os.kill(pid, signal.SIGKILL)
+    out, _ = stop.communicate()
+    assert stop.returncode == 0, out
+    wait_gone(supervisor)
+    ox.hang_up()
+    assert ox.marked() == {}

@@ -73,6 +73,8 @@ class FakeSink:
         self.closed = False
         self.error: OSError | None = None
 
+    busy = False
+
     @property
     def pipes(self) -> int:
         return self.open_pipes

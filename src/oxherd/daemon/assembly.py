@@ -239,7 +239,7 @@ class Assembly:
         if self.ending:
             self._when_all_down(down)
             return
-        self.ending = True
+        self.ending = self.supervisor.ending = True
         self.duties.end_all()
         self.duties.close()
         stacks = [self.keeper.stop_for_now(stack) for stack in self.supervisor.stacks.values()]
@@ -263,7 +263,7 @@ class Assembly:
     def leave(self, exit_code: int) -> None:
         """End the loop with an exit code; everything is down already."""
         self._exit_code = exit_code
-        self.ending = True
+        self.ending = self.supervisor.ending = True
         self.duties.end_all()
         self.duties.close()
         # By the loop itself: one that is told to stop before it runs would run.

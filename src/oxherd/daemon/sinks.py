@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["SinkPaths", "Sinks"]
 
 
+# Seconds until files that are still being compressed are looked at again.
+_REST_AGAIN = 5.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkPaths:
     """Files of a process's output and their indexes; the error paths are None where stderr goes with stdout."""
@@ -121,8 +125,12 @@ class Sinks:
             sink.close()
 
     def rest(self, process: ProcessHandle) -> None:
-        """Close the files of a process that is down: what does not run costs no descriptors."""
-        if not any(sink.pipes for sink in process.sinks.values()):
+        """Close the files of a process that is down, once they are compressed: what does not run costs nothing."""
+        if any(sink.pipes for sink in process.sinks.values()):
+            return
+        if any(sink.busy for sink in process.sinks.values()):
+            self._loop.call_later(_REST_AGAIN, lambda: self.rest(process))
+        else:
             self.close(process)
 
     def reopen(self, process: ProcessHandle) -> None:

@@ -204,11 +204,12 @@ class StackKeeper:
     # -- slots --------------------------------------------------------------------------------------------------
 
     def fill(self, process: ProcessHandle) -> tuple[list[InstanceHandle], list[InstanceHandle]]:
-        """Make the slots fit the wanted number; return new instances and those that have to go."""
+        """Make the slots fit the wanted number; return the instances to start and those that have to go."""
         present = [slot for slot, handle in process.instances.items() if not handle.retired]
         add, remove = fleet.scale_plan(present, process.wanted_instances)
         for slot in add:
-            process.instances[slot] = InstanceHandle(process, slot)
+            # One that is still on its way out comes back when it is gone: a slot never runs twice.
+            process.instances.setdefault(slot, InstanceHandle(process, slot)).retired = False
         gone = [process.instances[slot] for slot in remove]
         for handle in gone:
             handle.retired = True
@@ -391,21 +392,26 @@ class StackKeeper:
 
     # -- forgetting ---------------------------------------------------------------------------------------------
 
-    def forget(self, stack: StackHandle, names: Iterable[str]) -> None:
-        """Forget processes that are down; with its last process the stack is forgotten too."""
-        for name in names:
-            process = stack.processes.pop(name, None)
-            if process is not None:
-                process.wanted = False
-                self._supervisor.duties.settle(process)
-                for handle in tuple(process.instances.values()):
-                    self._supervisor.drop(handle)
-                self._sinks.close(process)
+    def forget(self, stack: StackHandle, names: Iterable[str]) -> list[str]:
+        """Forget those processes that are down and return their names; with its last one the stack is forgotten too.
+
+        One that was started again while it was being stopped is not: nobody would know of its program any more.
+        """
+        known = [stack.processes[name] for name in names if name in stack.processes]
+        down = [process for process in known if all(handle.down for handle in process.instances.values())]
+        for process in down:
+            del stack.processes[process.name]
+            process.wanted = False
+            self._supervisor.duties.settle(process)
+            for handle in tuple(process.instances.values()):
+                self._supervisor.drop(handle)
+            self._sinks.close(process)
         if stack.processes:
             self._records.save(stack)
         else:
             self._supervisor.stacks.pop(stack.identity, None)
             self._records.forget(stack)
+        return [process.name for process in down]
 
 
 if TYPE_CHECKING:

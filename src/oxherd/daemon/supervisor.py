@@ -10,7 +10,7 @@ import collections
 from dataclasses import replace
 
 from oxherd.core import commands as c
-from oxherd.core.events import Permitted
+from oxherd.core.events import Permitted, Restart, Start
 from oxherd.core.instance import Instance, State
 from oxherd.core.lifecycle import step
 from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle, life_policy
@@ -54,6 +54,7 @@ class Supervisor:
         self.started = loop.now()
         self._queue: collections.deque[tuple[InstanceHandle, Event]] = collections.deque()
         self._draining = False
+        self.ending = False  # everything is being stopped, and nothing is started any more
         self._observers: list[Callable[[InstanceHandle], None]] = []
         self.save: Callable[[StackHandle], None]
         self.executor: Executor
@@ -88,6 +89,9 @@ class Supervisor:
 
     def feed(self, handle: InstanceHandle, event: Event) -> None:
         """Take an event; it is handled now, or after the one that is being handled."""
+        if self.ending and isinstance(event, (Start, Restart)):
+            # Whoever sends it (an operation that goes on, the clock) began before the end did.
+            return
         self._queue.append((handle, event))
         if self._draining:
             return
@@ -215,7 +219,8 @@ class Supervisor:
         """Forget an instance that is down; its process closes its files with the last one."""
         process = handle.process
         self.duties.end(handle)
-        process.instances.pop(handle.slot, None)
+        if process.instances.get(handle.slot) is handle:
+            del process.instances[handle.slot]
         self._record(handle)
 
     def permitted(self, handle: InstanceHandle, *, ok: bool, detail: str = "") -> None:

@@ -33,6 +33,8 @@ __all__ = ["Verbs"]
 
 Args = dict[str, object]
 
+_STARTING = frozenset({"start", "restart", "reload", "apply", "scale"})
+
 
 class Verbs:
     """Answers requests.
@@ -92,6 +94,12 @@ class Verbs:
                     f"this supervisor does not know the verb {request.verb!r:.60}",
                     hint="its version differs from the command's: see `oxherd daemon status`",
                     code="OX220",
+                )
+            if self._supervisor.ending and request.verb in _STARTING:
+                raise OperationError(
+                    "the supervisor is stopping; it starts nothing any more",
+                    hint="try again when it has stopped: that starts a new one",
+                    code="OX432",
                 )
             verb(request.args, reply)
         except OxherdError as error:
@@ -337,11 +345,10 @@ class Verbs:
         stack = self._keeper.stack(oxfile.path)
 
         def then(_outcome: Outcome) -> dict[str, object]:
-            self._keeper.forget(stack, change.removed)
             return {
                 "added": change.added,
                 "changed": change.changed,
-                "removed": change.removed,
+                "removed": self._keeper.forget(stack, change.removed),
                 "unchanged": change.unchanged,
             }
 
@@ -350,11 +357,17 @@ class Verbs:
     def _delete(self, args: Args, reply: Reply) -> None:
         stack = self._stack(args)
         units = self._keeper.units(stack, _names(args))
+        for unit in units:
+            if unit.slot is not None:
+                raise UsageError(
+                    f"{unit.process.name}:{unit.slot} is one instance; processes are deleted as a whole",
+                    hint=f"to run fewer of it: oxherd scale {unit.process.name}-1",
+                    code="OX216",
+                )
         names = [unit.process.name for unit in units]
 
         def then(_outcome: Outcome) -> dict[str, object]:
-            self._keeper.forget(stack, names)
-            return {"deleted": names}
+            return {"deleted": self._keeper.forget(stack, names)}
 
         self._run(self._keeper.stop(stack, units), reply, notes=[], then=then)
 

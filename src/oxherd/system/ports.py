@@ -55,6 +55,10 @@ class Sink(Protocol):
     def pipes(self) -> int:
         """How many incarnations write to it."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do yet: lines in memory, files to compress."""
+
     def open_pipe(self, slot: int) -> Pipe:
         """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
 

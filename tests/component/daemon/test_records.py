@@ -8,8 +8,6 @@ import socket
 
 import pytest
 
-from oxherd.config.codec import encode
-from oxherd.config.model import Oxfile
 from oxherd.control.protocol import request_line
 from oxherd.control.request import Request
 from support.workbench import Answer, Workbench, spec
@@ -73,11 +71,23 @@ def test_a_stack_that_is_forgotten_in_the_turn_in_which_it_changed_stays_forgott
     """The write that was due for it must not bring it back."""
     bench.up(spec("a"))
     (stack,) = bench.supervisor.stacks.values()
-    oxfile = encode(Oxfile(path=bench.path, name="shop", processes=(spec("a"),)))
-    bench.assembly.verbs.dispatch(
-        Request(id=1, verb="start", args={"stack": bench.path, "oxfile": oxfile, "env": {}, "names": []}), Answer()
-    )
-    bench.assembly.keeper.forget(stack, ["a"])
+    bench.ask("stop")
+    bench.loop.advance(10)
+    bench.assembly.records.save(stack)
+    assert bench.assembly.keeper.forget(stack, ["a"]) == ["a"]
     bench.loop.advance(0)
     assert not os.path.exists(os.path.join(bench.home.stack(stack.identity), "stack.json"))
     bench.up(spec("a"))
+
+
+def test_what_is_started_while_it_is_deleted_is_not_forgotten(bench):
+    """A program nobody knows of any more could never be stopped."""
+    bench.up(spec("a"), spec("b"))
+    bench.system.obedient = False
+    delete = bench.ask("delete", names=["a"])
+    start = bench.ask("start", names=["a"])
+    bench.loop.advance(60)
+    assert delete.value["deleted"] == []
+    assert delete.failed == {"a": "it was started again meanwhile"}
+    assert start.failed == {}
+    assert bench.status() == {"a": "running", "b": "running"}

@@ -450,3 +450,15 @@ def test_new_log_settings_wait_until_nobody_writes_to_the_file(bench):
 def test_a_process_that_was_never_started_is_shown_as_stopped(bench):
     bench.up(spec("web"), spec("worker"), names=["web"])
     assert bench.status() == {"web": "running", "worker": "stopped"}
+
+
+def test_files_of_what_is_down_are_closed_once_they_are_compressed(bench):
+    bench.up(spec("web"))
+    (sink,) = bench.system.sinks.values()
+    sink.busy = True
+    bench.ask("stop")
+    bench.loop.advance(20)
+    assert not sink.closed
+    sink.busy = False
+    bench.loop.advance(20)
+    assert sink.closed

@@ -67,6 +67,11 @@ class Compressor:
         if self._timer is None:
             self._look()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being compressed or waits for it."""
+        return self._timer is not None
+
     def close(self) -> None:
         """Stop looking; a helper that runs finishes on its own."""
         if self._timer is not None:

@@ -117,6 +117,11 @@ class LogSink:
         """Number of open pipes."""
         return len(self._pipes)
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do yet when no pipe is left: lines in memory, files to compress."""
+        return any(writer.busy for writer in self._writers.values())
+
     # -- for the supervisor -------------------------------------------------------------------------------------
 
     def open_pipe(self, slot: int) -> OutputPipe:

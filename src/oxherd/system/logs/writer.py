@@ -282,6 +282,11 @@ class LogWriter:
         except OSError as error:
             self._begin_trouble(error)
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do yet: lines it could not write, or files to compress."""
+        return self._spill is not None or (self._compressor is not None and self._compressor.busy)
+
     def close(self) -> None:
         """Write what can be written and give everything back."""
         self._recover()
