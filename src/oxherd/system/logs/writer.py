@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -54,6 +55,7 @@ class LogWriter:
         "_loop",
         "_max_bytes",
         "_next_look",
+        "_no_descriptors",
         "_on_recovered",
         "_on_trouble",
         "_reason",
@@ -100,6 +102,7 @@ class LogWriter:
             )
         self._stamper = stamper
         self._spill: SpillRing | None = None
+        self._no_descriptors = False
         self._dropped = 0
         self._reason = ""
         self._retry_timer: Timer | None = None
@@ -216,6 +219,7 @@ class LogWriter:
     def _begin_trouble(self, error: OSError) -> SpillRing:
         self._file.close()
         self._reason = describe(error)
+        self._no_descriptors = error.errno in {errno.EMFILE, errno.ENFILE}
         if self._spill is None:
             self._spill = SpillRing()
             self._retry_wait = _FIRST_RETRY
@@ -285,7 +289,9 @@ class LogWriter:
     @property
     def busy(self) -> bool:
         """Whether it has something to do yet: lines it could not write, or files to compress."""
-        return self._spill is not None or (self._compressor is not None and self._compressor.busy)
+        # Where descriptors are short, a log that would open again to write its last lines is in the way of others.
+        waits = self._spill is not None and not self._no_descriptors
+        return waits or (self._compressor is not None and self._compressor.busy)
 
     def close(self) -> None:
         """Write what can be written and give everything back."""
