@@ -31,7 +31,8 @@ class Web:
         ox.ok("start")
 
     def family(self):
-        """The arbiter and its workers."""
+        """The arbiter and its workers; the first one makes it healthy, the second one may still be on its way."""
+        self.workers()
         pid = self.ox.pid("web")
         return [pid, *descendants(pid)]
 
