@@ -22,6 +22,8 @@ __all__ = [
     "DeploySpec",
     "GitSpec",
     "HealthSpec",
+    "HostSpec",
+    "HostWay",
     "LimitSpec",
     "LogFormat",
     "LogSpec",
@@ -188,6 +190,74 @@ class AppSpec:
     keepalive: float = 5.0
 
 
+class HostWay(Enum):
+    """How a process gets the sockets the supervisor holds for it."""
+
+    HOSTED = "hosted"  # Oxherd's own workers serve the app with the engine's parts
+    PASSED = "passed"  # the program runs by itself and gets its listeners as descriptors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSpec:
+    """How the supervisor's listeners and the program of a process come together.
+
+    Made when the oxfile is compiled: of ``app``, or of a command line that was recognised. Times in seconds.
+
+    Attributes:
+        way: Hosted by Oxherd's workers, or passed to the program.
+        engine: uvicorn, gunicorn, granian or hypercorn; for a passed program the program's name.
+        python: The app's interpreter, absolute; "" for a program that is no Python.
+        target: ``module:attr``; "" where the engine's own parser reads it from ``argv``.
+        argv: The recognised command's own arguments, its name taken off; empty for ``app``.
+        bind: Addresses the supervisor holds: ``host:port``, ``[v6]:port``, ``unix:/path``.
+        interface: "auto", "asgi" or "wsgi".
+        factory: Whether the target is called to get the app.
+        options: ``server_options``.
+        preload: "auto", "true" or "false".
+        balance: "slots" or "shared".
+        backlog: Queue of each listener.
+        tls: Whether the listeners speak TLS.
+        ssl_certfile, ssl_keyfile: Paths, or None.
+        access_log: False, "text", "json" or a path.
+        log_level: The engine's, or None.
+        boot_timeout: Time a worker has until its app has started.
+        block_timeout: Time a worker's event loop may stand still before the worker is replaced.
+        graceful_timeout: Time requests in flight have when a worker leaves.
+        linger: Time a leaving worker waits for silent and idle connections to speak.
+        keepalive: Time an idle connection is kept.
+        max_requests, max_requests_jitter, max_lifetime, max_memory: When a worker is recycled; None or 0 is never.
+        overlap: For a passed program: whether old and new may run side by side.
+    """
+
+    way: HostWay = HostWay.HOSTED
+    engine: str = "uvicorn"
+    python: str = ""
+    target: str = ""
+    argv: tuple[str, ...] = ()
+    bind: tuple[str, ...] = ()
+    interface: str = "auto"
+    factory: bool = False
+    options: tuple[tuple[str, object], ...] = ()
+    preload: str = "auto"
+    balance: str = "slots"
+    backlog: int = 2048
+    tls: bool = False
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    access_log: str | bool = False
+    log_level: str | None = None
+    boot_timeout: float = 120.0
+    block_timeout: float = 30.0
+    graceful_timeout: float = 10.0
+    linger: float = 7.0
+    keepalive: float = 5.0
+    max_requests: int | None = None
+    max_requests_jitter: int = 0
+    max_lifetime: float | None = None
+    max_memory: int | None = None
+    overlap: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSpec:
     """A signed push that triggers a deploy."""
@@ -226,6 +296,8 @@ class ProcessSpec:
         type: Service, oneshot or scheduled job.
         command: The command line; None for an app process.
         app: The app; None for a command process.
+        host: How it gets the supervisor's listeners; None for a program that has none or brings its own. Each instance
+            is then one worker.
         working_dir: Absolute directory.
         instances: Number of copies, at least 1 ("max" has been resolved).
         env: Every variable the oxfile and its env_files set, in the order of their names. It wins over the caller's.
@@ -251,6 +323,7 @@ class ProcessSpec:
     type: ProcessType = ProcessType.SERVICE
     command: Command | None = None
     app: AppSpec | None = None
+    host: HostSpec | None = None
     working_dir: str
     instances: int = 1
     env: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,244 @@
+"""What a worker measures of itself, in memory it shares with the supervisor.
+
+One segment an incarnation, made by the supervisor (memfd), written by the worker alone, read by the supervisor at any
+time without a lock: every field is one aligned machine word or is read twice where it is not. The segment outlives the
+worker, so what a dead or blocked worker was doing can still be read.
+
+Layout, native byte order, offsets in bytes::
+
+      0  4s  magic "OXM1"            4  I  state, see `State`
+      8  d   time of the last tick of the event loop (CLOCK_MONOTONIC, seconds)
+     16  Q   ticks                  24  Q  requests answered
+     32  Q   responses 1xx .. 5xx (five words)
+     72  Q   requests that ended without a whole answer
+     80  Q   requests in flight     88  Q  open connections
+     96  Q   latency histogram, one word a bucket of `LATENCY_BOUNDS` and one above
+    232  Q   loop lag histogram, one word a bucket of `LAG_BOUNDS` and one above
+   1024  IfffII  ring of `SECONDS` whole seconds: second, longest lag, longest latency, spare, requests, server errors
+   4096      table of `ENTRIES` requests in flight: start (d, 0 = free), length (H), text "GET /path" (UTF-8)
+"""
+
+from __future__ import annotations
+
+import bisect
+import mmap
+import struct
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = [
+    "ENTRIES",
+    "LAG_BOUNDS",
+    "LATENCY_BOUNDS",
+    "SECONDS",
+    "SIZE",
+    "InFlight",
+    "Meters",
+    "Peak",
+    "Reading",
+    "State",
+]
+
+SIZE = 8192
+MAGIC = b"OXM1"
+SECONDS = 96
+ENTRIES = 32
+
+LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_TICK, _REQUESTS, _CLASSES, _ABORTED, _IN_FLIGHT, _CONNECTIONS, _LATENCY, _LAG = 8, 24, 32, 72, 80, 88, 96, 232
+_RING, _RING_ENTRY = 1024, struct.Struct("=IfffII")
+_TABLE, _TABLE_ENTRY, _HEAD = 4096, 128, struct.Struct("=dH")
+_TEXT = _TABLE_ENTRY - _HEAD.size
+_WORD, _TIME, _TICKS = struct.Struct("=Q"), struct.Struct("=d"), struct.Struct("=dQ")
+
+
+class State(IntEnum):
+    """How far a worker is."""
+
+    BOOTING = 0
+    STARTED = 1
+    DRAINING = 2
+    DONE = 3
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A request that is being answered: "GET /path" and for how long, in seconds."""
+
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The worst of one or more whole seconds: longest loop lag and latency in seconds, requests, server errors."""
+
+    lag: float = 0.0
+    latency: float = 0.0
+    requests: int = 0
+    errors: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A segment as it is now. Times in seconds; ``ticked_at`` is CLOCK_MONOTONIC, 0 before the first tick."""
+
+    state: State
+    ticked_at: float
+    ticks: int
+    requests: int
+    classes: tuple[int, ...]
+    aborted: int
+    in_flight: int
+    connections: int
+    latency: tuple[int, ...]
+    lag: tuple[int, ...]
+
+
+class Meters:
+    """A segment, for its one writer and any reader.
+
+    Args:
+        fd: The memfd; it is mapped and not kept open.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Map the segment."""
+        self._map = mmap.mmap(fd, SIZE)
+        self._requests = self._aborted = self._ticks = 0
+        self._free = list(range(ENTRIES - 1, -1, -1))
+
+    # -- writing: the worker ------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Make the segment valid: called once by the worker that owns it."""
+        self._map[:4] = MAGIC
+        self.state(State.BOOTING)
+
+    def state(self, state: State) -> None:
+        """Say how far the worker is."""
+        struct.pack_into("=I", self._map, 4, state)
+
+    def tick(self, now: float, lag: float) -> None:
+        """The event loop (or what takes its place) has come by; ``lag`` is how late it was."""
+        self._ticks += 1
+        _TICKS.pack_into(self._map, _TICK, now, self._ticks)
+        self._count(_LAG + 8 * bisect.bisect_left(LAG_BOUNDS, lag))
+        self._peak(now, lag, 0.0, 0, 0)
+
+    def connected(self, count: int) -> None:
+        """Say how many connections are open."""
+        _WORD.pack_into(self._map, _CONNECTIONS, count)
+
+    def enter(self, text: str, now: float) -> int:
+        """A request begins. Returns its entry for `leave`; -1 where the table is full, which loses the text alone."""
+        entry = self._free.pop() if self._free else -1
+        if entry >= 0:
+            raw = text.encode("utf-8", "replace")[:_TEXT]
+            offset = _TABLE + entry * _TABLE_ENTRY
+            self._map[offset + _HEAD.size : offset + _HEAD.size + len(raw)] = raw
+            _HEAD.pack_into(self._map, offset, now, len(raw))
+        _WORD.pack_into(self._map, _IN_FLIGHT, _WORD.unpack_from(self._map, _IN_FLIGHT)[0] + 1)
+        return entry
+
+    def leave(self, entry: int, status: int, started: float, now: float) -> None:
+        """A request is over; ``status`` 0 means that it ended without a whole answer."""
+        if entry >= 0:
+            _TIME.pack_into(self._map, _TABLE + entry * _TABLE_ENTRY, 0.0)
+            self._free.append(entry)
+        _WORD.pack_into(self._map, _IN_FLIGHT, max(0, _WORD.unpack_from(self._map, _IN_FLIGHT)[0] - 1))
+        if status:
+            self._requests += 1
+            _WORD.pack_into(self._map, _REQUESTS, self._requests)
+            self._count(_CLASSES + 8 * (min(5, max(1, status // 100)) - 1))
+        else:
+            self._aborted += 1
+            _WORD.pack_into(self._map, _ABORTED, self._aborted)
+        latency = now - started
+        self._count(_LATENCY + 8 * bisect.bisect_left(LATENCY_BOUNDS, latency))
+        self._peak(now, 0.0, latency, 1, 1 if status >= 500 or not status else 0)
+
+    def _count(self, offset: int) -> None:
+        _WORD.pack_into(self._map, offset, _WORD.unpack_from(self._map, offset)[0] + 1)
+
+    def _peak(self, now: float, lag: float, latency: float, requests: int, errors: int) -> None:
+        second = int(now)
+        offset = _RING + (second % SECONDS) * _RING_ENTRY.size
+        at, lag_then, latency_then, _, requests_then, errors_then = _RING_ENTRY.unpack_from(self._map, offset)
+        if at != second:
+            lag_then = latency_then = 0.0
+            requests_then = errors_then = 0
+        _RING_ENTRY.pack_into(
+            self._map,
+            offset,
+            second,
+            max(lag, lag_then),
+            max(latency, latency_then),
+            0.0,
+            requests_then + requests,
+            errors_then + errors,
+        )
+
+    # -- reading: the supervisor --------------------------------------------------------------------------------
+
+    @property
+    def ticked_at(self) -> float:
+        """Time of the last tick, CLOCK_MONOTONIC; 0 before the first."""
+        return float(_TIME.unpack_from(self._map, _TICK)[0])
+
+    def read(self) -> Reading:
+        """Return everything but the tables."""
+        latency, lag = len(LATENCY_BOUNDS) + 1, len(LAG_BOUNDS) + 1
+        tick, ticks = _TICKS.unpack_from(self._map, _TICK)
+        try:
+            state = State(struct.unpack_from("=I", self._map, 4)[0])
+        except ValueError:
+            state = State.BOOTING
+        return Reading(
+            state=state,
+            ticked_at=tick,
+            ticks=ticks,
+            requests=self._word(_REQUESTS),
+            classes=struct.unpack_from("=5Q", self._map, _CLASSES),
+            aborted=self._word(_ABORTED),
+            in_flight=self._word(_IN_FLIGHT),
+            connections=self._word(_CONNECTIONS),
+            latency=struct.unpack_from(f"={latency}Q", self._map, _LATENCY),
+            lag=struct.unpack_from(f"={lag}Q", self._map, _LAG),
+        )
+
+    def _word(self, offset: int) -> int:
+        return int(_WORD.unpack_from(self._map, offset)[0])
+
+    def in_flight(self, now: float | None = None) -> list[InFlight]:
+        """Return the requests in flight that the table has, the oldest first."""
+        now = time.monotonic() if now is None else now
+        found = []
+        for entry in range(ENTRIES):
+            offset = _TABLE + entry * _TABLE_ENTRY
+            started, length = _HEAD.unpack_from(self._map, offset)
+            if started:
+                raw = self._map[offset + _HEAD.size : offset + _HEAD.size + min(length, _TEXT)]
+                found.append(InFlight(raw.decode("utf-8", "replace"), max(0.0, now - started)))
+        return sorted(found, key=lambda one: -one.seconds)
+
+    def peak(self, since: float, until: float) -> Peak:
+        """Return the worst of the whole seconds from ``since`` to ``until`` (CLOCK_MONOTONIC), as far as the ring goes back."""
+        first, last = int(since), int(until)
+        lag = latency = 0.0
+        requests = errors = 0
+        for place in range(SECONDS):
+            at, lag_then, latency_then, _, some, bad = _RING_ENTRY.unpack_from(
+                self._map, _RING + place * _RING_ENTRY.size
+            )
+            if first <= at <= last and at:
+                lag, latency = max(lag, lag_then), max(latency, latency_then)
+                requests, errors = requests + some, errors + bad
+        return Peak(lag=lag, latency=latency, requests=requests, errors=errors)
+
+    def close(self) -> None:
+        """Unmap."""
+        self._map.close()
