@@ -356,6 +356,11 @@ class ProcessSpec:
     nice: int | None = None
     set_keys: tuple[str, ...] = ()
 
+    @property
+    def hosted(self) -> bool:
+        """Whether Oxherd's own workers serve it."""
+        return self.host is not None and self.host.way is HostWay.HOSTED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oxfile:

@@ -50,6 +50,7 @@ class Reason(Enum):
     MEMORY = "over its memory limit"
     CPU = "over its CPU limit"
     TIMEOUT = "ran longer than its timeout"
+    BLOCKED = "its event loop stands still"
     DEPENDENCY = "a dependency failed"
 
     @property
@@ -65,7 +66,7 @@ class Reason(Enum):
     @property
     def condemned(self) -> bool:
         """Whether the supervisor itself ended the incarnation, for a fault."""
-        return self in {Reason.UNHEALTHY, Reason.MEMORY, Reason.CPU, Reason.TIMEOUT}
+        return self in {Reason.UNHEALTHY, Reason.MEMORY, Reason.CPU, Reason.TIMEOUT, Reason.BLOCKED}
 
 
 # What a condemned incarnation is announced as.
@@ -74,6 +75,7 @@ _EVENTS = {
     Reason.MEMORY: "over-memory",
     Reason.CPU: "over-cpu",
     Reason.TIMEOUT: "timed-out",
+    Reason.BLOCKED: "blocked",
 }
 
 

@@ -20,6 +20,7 @@ from oxherd.daemon.executor import Executor
 from oxherd.daemon.foreground import Foreground
 from oxherd.daemon.gate import Gate
 from oxherd.daemon.helpers import Helpers
+from oxherd.daemon.hosting.hosting import Hosting
 from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.prober import Prober
@@ -116,11 +117,20 @@ class Assembly:
         self.keeper = StackKeeper(
             supervisor, self.records, self.sinks, identify=stack_id, mark=self._mark, euid=os.geteuid()
         )
+        self.hosting = Hosting(
+            supervisor,
+            self.executor,
+            children=self.children,
+            sinks=self.sinks,
+            cgroups=cgroups,
+            home=self._home,
+        )
         supervisor.assemble(
             executor=self.executor,
             gate=Gate(supervisor, self.children, self.sinks),
             duties=self.duties,
             save=self.records.save,
+            hosting=self.hosting,
         )
         self.boot = Boot(
             supervisor=supervisor,

@@ -60,6 +60,15 @@ class Duties:
     def begin(self, handle: InstanceHandle) -> None:
         """A program was exec'd: probe it and weigh it until `end`."""
         spec, machine = handle.spec, handle.machine
+        if not spec.hosted:
+            # A worker says itself when its app has started; until then there is nothing to ask.
+            self.probe(handle)
+        if machine.pid is not None and (spec.limits.memory is not None or spec.limits.cpu_percent is not None):
+            self._sampler.watch(handle, machine.pid, spec.limits)
+
+    def probe(self, handle: InstanceHandle) -> None:
+        """Begin the health checks of an incarnation, where it has any."""
+        spec = handle.spec
         stack = handle.process.stack
         if spec.health is not None:
             context = ProbeContext(
@@ -71,8 +80,6 @@ class Duties:
                 umask=spec.umask,
             )
             self._prober.watch(handle, spec.health, context, self._supervisor.loop.now())
-        if machine.pid is not None and (spec.limits.memory is not None or spec.limits.cpu_percent is not None):
-            self._sampler.watch(handle, machine.pid, spec.limits)
 
     def end(self, handle: InstanceHandle) -> None:
         """The program is going or gone."""

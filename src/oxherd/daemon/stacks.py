@@ -45,6 +45,10 @@ class Unit:
         chosen = sorted(self.process.instances.items())
         return [handle for slot, handle in chosen if self.slot is None or slot == self.slot]
 
+    def beside(self) -> list[InstanceHandle]:
+        """What a reload has beside them."""
+        return [handle for handle in self.process.others if self.slot is None or handle.slot == self.slot]
+
 
 class Change:
     """What an apply does to each process."""
@@ -209,7 +213,9 @@ class StackKeeper:
         add, remove = fleet.scale_plan(present, process.wanted_instances)
         for slot in add:
             # One that is still on its way out comes back when it is gone: a slot never runs twice.
-            process.instances.setdefault(slot, InstanceHandle(process, slot)).retired = False
+            if slot not in process.instances:
+                process.instances[slot] = InstanceHandle(process, slot)
+            process.instances[slot].retired = False
         gone = [process.instances[slot] for slot in remove]
         for handle in gone:
             handle.retired = True
@@ -276,7 +282,7 @@ class StackKeeper:
             [
                 Target(handle=handle, goal=Goal.DOWN, event=Stop())
                 for name in level
-                for handle in by_name[name].handles()
+                for handle in (*by_name[name].handles(), *by_name[name].beside())
             ]
             for level in levels
         ]
