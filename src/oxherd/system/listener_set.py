@@ -266,7 +266,10 @@ def _file(path: str) -> tuple[int, int] | None:
 def _is(fd: int, address: Address) -> bool:
     """Whether a descriptor is a stream socket bound to an address; the descriptor stays as it is."""
     try:
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            return sock.type == socket.SOCK_STREAM and same_address(sock, address)
+        sock = socket.socket(fileno=fd)
     except OSError:
         return False
+    try:
+        return sock.type == socket.SOCK_STREAM and same_address(sock, address)
+    finally:
+        sock.detach()

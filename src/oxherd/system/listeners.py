@@ -231,7 +231,11 @@ def _sockaddr(address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
     host, _, zone = address.host.partition("%")
     if ":" not in host:
         return (host, address.port)
-    return (host, address.port, 0, int(zone) if zone.isdigit() else socket.if_nametoindex(zone) if zone else 0)
+    try:
+        scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone) if zone else 0
+    except OSError:  # without an errno of its own
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
+    return (host, address.port, 0, scope)
 
 
 def _claim_path(address: Address) -> None:
