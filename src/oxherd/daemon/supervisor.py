@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Supervisor"]
 
 # Events worth a line in the process's own log file, so that its reader sees why the output stops or begins.
-_NOTED = frozenset({"spawn-failed", "ended", "killed", "unhealthy", "over-memory", "over-cpu", "timed-out", "blocked", "crashed"})
+_NOTED = frozenset(
+    {"spawn-failed", "ended", "killed", "unhealthy", "over-memory", "over-cpu", "timed-out", "blocked", "crashed"}
+)
 
 
 class Supervisor:

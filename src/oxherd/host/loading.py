@@ -6,6 +6,7 @@ Done once in a zygote, or in each worker that is exec'd.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import sys
 import time
@@ -18,7 +19,7 @@ from .engines.base import App, EngineError, Job
 from .target import TargetError, find, own_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .channel import Channel
     from .engines.base import Loader
@@ -74,19 +75,44 @@ def load(fields: Mapping[str, Any]) -> Loaded:
         job = Job.of(fields)
     except TypeError as error:
         raise BootFailure("options", f"the job cannot be read: {error}") from error
+    if job.engine == "auto":
+        return _fitting(job, began)
     # Programs look at it: to find their own name, or whether they run under a server.
     sys.argv = [job.engine, *(job.argv or ((job.target,) if job.target else ()))]
+    loader, job = _prepared(job)
+    importlib.invalidate_caches()
+    # An engine whose targets are a language of their own (gunicorn's expressions) has its own way of finding them.
+    own = getattr(loader, "find", None)
+    app = _found(own or (lambda job: find(job.target, factory=job.factory, interface=job.interface)), job)
+    return Loaded(loader=loader, job=job, app=app, seconds=time.monotonic() - began)
+
+
+def _fitting(job: Job, began: float) -> Loaded:
+    """Import the app first: what it is decides which engine serves it best."""
+    sys.argv = ["oxherd", job.target]
+    sys.path.insert(0, job.cwd)
+    app = _found(lambda job: find(job.target, factory=job.factory, interface=job.interface), job)
+    try:
+        engine = engines.choose(app.interface)
+    except EngineError as error:
+        raise BootFailure("engine", str(error)) from error
+    loader, job = _prepared(dataclasses.replace(job, engine=engine), on_path=True)
+    return Loaded(loader=loader, job=job, app=app, seconds=time.monotonic() - began)
+
+
+def _prepared(job: Job, *, on_path: bool = False) -> tuple[Loader, Job]:
+    """Find the engine and let it read its options."""
     try:
         loader = engines.load(job.engine)
     except EngineError as error:
         raise BootFailure("engine", str(error)) from error
     except ImportError as error:
         raise BootFailure("engine", f"{job.engine} cannot be imported: {error}", own_traceback(error)) from error
-    if job.source == "app":
+    if job.source == "app" and not on_path:
         # As `python -m` has it.
         sys.path.insert(0, job.cwd)
     try:
-        job = loader.prepare(job)
+        return loader, loader.prepare(job)
     except EngineError as error:
         raise BootFailure("options", str(error)) from error
     except SystemExit as error:
@@ -94,14 +120,13 @@ def load(fields: Mapping[str, Any]) -> Loaded:
     except Exception as error:
         said = traceback.format_exception_only(type(error), error)[-1].strip()
         raise BootFailure("options", f"{job.engine} cannot read its options: {said}", own_traceback(error)) from error
-    importlib.invalidate_caches()
+
+
+def _found(how: Callable[[Job], App], job: Job) -> App:
     try:
-        # An engine whose targets are a language of their own (gunicorn's expressions) has its own way of finding them.
-        own = getattr(loader, "find", None)
-        app = own(job) if own else find(job.target, factory=job.factory, interface=job.interface)
+        return how(job)
     except TargetError as error:
         raise BootFailure("import", error.text, error.traceback) from error
-    return Loaded(loader=loader, job=job, app=app, seconds=time.monotonic() - began)
 
 
 def tell(failure: BootFailure, channel: Channel) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, differences, job_of, title_of, worker_environment
 from oxherd.errors import OxherdError, SpawnError
-from oxherd.daemon.environment import child_environment
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.worker_handle import WorkerHandle
 
@@ -95,7 +95,7 @@ class Births:
             self._executor.could_not(handle, number, _import_error(failure), failure=failure)
             return
         try:
-            self._prepare(handle, number)
+            self._prepare(handle)
             if release.exec_only:
                 self._exec(handle, number, release)
             else:
@@ -106,16 +106,16 @@ class Births:
             # No descriptors, no memory for its meters: the machine's trouble, which may pass.
             self._executor.could_not(handle, number, OxherdError(f"making its pipes: {error.strerror}"))
 
-    def _prepare(self, handle: InstanceHandle, number: int) -> None:
+    def _prepare(self, handle: InstanceHandle) -> None:
         sink, error_sink = self._sinks.of(handle.process)
         self._token += 1
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
         worker = WorkerHandle(self._loop, self._directory, f"{os.getpid():x}-{self._token:x}")
         handle.worker = worker
         worker.connect(lambda message, fds: self._heard(handle, worker, message, fds), lambda: None)
         handle.pipes = [sink.open_pipe(handle.slot)]
         if error_sink is not None:
             handle.pipes.append(error_sink.open_pipe(handle.slot))
-        del number
 
     def _heard(self, handle: InstanceHandle, worker: WorkerHandle, message: Message, fds: list[int]) -> None:
         for fd in fds:

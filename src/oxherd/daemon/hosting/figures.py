@@ -48,4 +48,3 @@ def figures_of(worker: WorkerHandle) -> Figures:
         return Figures()
     reading = worker.meters.read()
     return Figures(requests=reading.requests, errors=reading.classes[4], aborted=reading.aborted)
-

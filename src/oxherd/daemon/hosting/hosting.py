@@ -118,7 +118,9 @@ class Hosting:
     def accepting(self, host: Host, handle: InstanceHandle) -> bool:
         """Whether a worker has said of everything it was given that it accepts there."""
         worker = handle.worker
-        return self.serves(host, handle) and worker is not None and bool(worker.asked) and worker.asked <= worker.accepting
+        return (
+            self.serves(host, handle) and worker is not None and bool(worker.asked) and worker.asked <= worker.accepting
+        )
 
     # -- listeners ----------------------------------------------------------------------------------------------
 

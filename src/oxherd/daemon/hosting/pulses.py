@@ -127,4 +127,3 @@ class Pulses:
         detail = f"its event loop stood still for {stood}: {self._doing(worker, now)}"
         handle.failure = {"kind": "blocked", "text": detail, "traceback": worker.dump()}
         self._supervisor.feed(handle, Condemned(number, Reason.BLOCKED, detail))
-

@@ -97,9 +97,9 @@ class Zygotes:
             zygote = ZygoteHandle(
                 self._loop,
                 lambda message, fds: self._said(host, release, message, fds),
-                lambda: self._closed(host, release),
+                lambda: self._closed(host, release, born),
             )
-            release.zygote = zygote
+            release.zygote = born = zygote
             launch = self._launch(host, release, zygote, pipes)
         except (OxherdError, OSError) as error:
             text = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
@@ -215,10 +215,9 @@ class Zygotes:
                 # An import hears nothing until it is over.
                 self._system.signal(zygote.pid, -1, _SIGKILL)
 
-    def _closed(self, host: Host, release: Release) -> None:
+    def _closed(self, host: Host, release: Release, zygote: ZygoteHandle) -> None:
         """Its channel is closed: it is ending, or has lost its mind; its end comes by its pidfd."""
-        zygote = release.zygote
-        if zygote is not None and zygote.state not in {ZygoteState.GONE, ZygoteState.FAILED}:
+        if release.zygote is zygote and zygote.state not in {ZygoteState.GONE, ZygoteState.FAILED}:
             zygote.state = ZygoteState.GONE
             self._system.kill_all([zygote.pid], _SIGKILL)
             self._lost_forks(host, release)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -11,10 +12,37 @@ from .base import EngineError
 if TYPE_CHECKING:
     from .base import Loader
 
-__all__ = ["ENGINES", "load"]
+__all__ = ["ENGINES", "choose", "load"]
 
 # Engine to the package to install for it.
 ENGINES = {"uvicorn": "uvicorn", "gunicorn": "gunicorn", "granian": "granian", "hypercorn": "hypercorn"}
+
+# Which engine serves an app whose oxfile names none, the best one first, and what has to be importable for it.
+_FITTING = {
+    "asgi": (("uvicorn", ("uvicorn",)), ("hypercorn", ("hypercorn",)), ("granian", ("granian",))),
+    "wsgi": (
+        ("gunicorn", ("gunicorn",)),
+        ("granian", ("granian",)),
+        ("uvicorn", ("uvicorn", "a2wsgi")),
+        ("hypercorn", ("hypercorn",)),
+    ),
+}
+
+
+def choose(interface: str) -> str:
+    """Return the best engine of this interpreter for an interface, "asgi" or "wsgi".
+
+    Raises:
+        EngineError: None is installed.
+    """
+    for name, needed in _FITTING[interface]:
+        if all(importlib.util.find_spec(module) is not None for module in needed):
+            return name
+    best = _FITTING[interface][0][0]
+    raise EngineError(
+        f"no engine for {interface.upper()} is installed in {sys.executable}; "
+        f"type: {sys.executable} -m pip install {ENGINES[best]}"
+    )
 
 
 def load(name: str) -> Loader:
