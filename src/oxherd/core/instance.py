@@ -164,11 +164,6 @@ class Instance:
         return self.state in _LIVE
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing more will happen without an event from outside."""
-        return self.state in {State.STOPPED, State.RUNNING, State.CRASHED, State.EXITED}
-
-    @property
     def status(self) -> str:
         """The word of the STATUS column."""
         if self.state in {State.STARTING, State.RUNNING} and self.unhealthy:

@@ -20,6 +20,7 @@ from oxherd.daemon.executor import Executor
 from oxherd.daemon.foreground import Foreground
 from oxherd.daemon.gate import Gate
 from oxherd.daemon.helpers import Helpers
+from oxherd.daemon.hooks import Hooks
 from oxherd.daemon.hosting.hosting import Hosting
 from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
@@ -112,7 +113,8 @@ class Assembly:
             feed=supervisor.feed,
             warn=lambda handle, text: supervisor.announce(handle, "warning", text),
         )
-        self.duties = self._duties(helpers)
+        hooks = Hooks(supervisor, self.children, self.sinks)
+        self.duties = self._duties(helpers, hooks)
         self.records = StackRecords(loop, self.journal)
         self.keeper = StackKeeper(
             supervisor, self.records, self.sinks, identify=stack_id, mark=self._mark, euid=os.geteuid()
@@ -127,7 +129,7 @@ class Assembly:
         )
         supervisor.assemble(
             executor=self.executor,
-            gate=Gate(supervisor, self.children, self.sinks),
+            gate=Gate(supervisor, hooks),
             duties=self.duties,
             save=self.records.save,
             hosting=self.hosting,
@@ -144,13 +146,14 @@ class Assembly:
             keeper=self.keeper,
             sinks=self.sinks,
             cards=self.cards,
+            hooks=hooks,
             shutdown=self.end,
             facts=self._facts,
         )
 
-    def _duties(self, helpers: Helpers) -> Duties:
+    def _duties(self, helpers: Helpers, hooks: Hooks) -> Duties:
         loop, system = self.loop, self.system
-        duties = Duties(self.supervisor)
+        duties = Duties(self.supervisor, hooks)
         duties.assemble(
             prober=Prober(
                 loop=loop,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
 
-__all__ = ["CardWriter"]
+__all__ = ["CardWriter", "exit_record"]
 
 _LINES = 40
 _LINE_MAX = 2000

@@ -11,6 +11,7 @@ from oxherd.core.health import Verdict
 from oxherd.core.instance import Reason, State
 from oxherd.core.limits import LimitVerdict
 from oxherd.daemon.environment import child_environment
+from oxherd.daemon.hooks import Offer
 from oxherd.daemon.operations import Goal, Operation, Target
 from oxherd.daemon.probe import ProbeContext
 from oxherd.units import format_bytes, format_seconds
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.hooks import Hook, Hooks
     from oxherd.daemon.probe import ProbeResult
     from oxherd.daemon.prober import Prober
     from oxherd.daemon.sampler import Sampler
@@ -35,16 +37,19 @@ class Duties:
 
     Args:
         supervisor: Gets the events.
+        hooks: Runs ``pre_start`` before a restart for changed files.
     """
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, hooks: Hooks) -> None:
         """Complete with `assemble`."""
         self._supervisor = supervisor
+        self._hooks = hooks
         self._prober: Prober
         self._sampler: Sampler
         self._scheduler: Scheduler
         self._watcher: Watcher
-        self._on_watch: set[ProcessHandle] = set()
+        # Processes whose hook runs for changed files, and whether files have changed again since.
+        self._on_watch: dict[ProcessHandle, bool] = {}
         self._by_clock: set[tuple[ProcessHandle, str]] = set()
         self._rolling: set[ProcessHandle] = set()
 
@@ -128,6 +133,8 @@ class Duties:
     def settle(self, process: ProcessHandle) -> None:
         """Watch files and follow the clock for a process exactly while it is wanted."""
         self._settle_watch(process)
+        if not process.wanted:
+            self._hooks.end(process)
         schedule = process.spec.schedule if process.wanted else None
         by_clock = process.spec.type is ProcessType.SCHEDULED
         job = schedule.cron if schedule is not None and by_clock else None
@@ -204,20 +211,47 @@ class Duties:
         )
 
     def changed_files(self, key: Hashable, paths: list[str]) -> None:
-        """Files of a watched process have changed: restart it."""
+        """Files of a watched process have changed: restart it, once its ``pre_start`` has succeeded."""
         assert not isinstance(key, str)
         process: ProcessHandle = key  # type: ignore[assignment]
         shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
         self._supervisor.tell("watch", f"{shown} changed; restarting", process)
+        if process in self._on_watch:
+            self._on_watch[process] = True
+        else:
+            self._restart_for_files(process)
+
+    def _restart_for_files(self, process: ProcessHandle) -> None:
+        hooks = Offer.of(process.stack, None, None, update_env=False).pre_start(process)
+        self._on_watch[process] = False
+
+        def over(_failed: Hook | None, error: str) -> None:
+            again = self._on_watch.pop(process)
+            if not process.wanted:
+                return
+            if error:
+                self._supervisor.tell("watch", f"not restarted, what ran runs on: {error}", process)
+            else:
+                self._begin_generation(process, ran=bool(hooks))
+            if again:
+                self._restart_for_files(process)
+
+        self._hooks.run(hooks, over)
+
+    def _begin_generation(self, process: ProcessHandle, *, ran: bool) -> None:
         process.generation += 1
+        if process.pre_start != "running":  # at the gate: nothing of it is up, and what starts is new anyway
+            process.pre_start = "done" if ran else ""
         for handle in tuple(process.instances.values()):
-            self._supervisor.feed(handle, Restart())
+            if not handle.retired:
+                self._supervisor.feed(handle, Restart())
 
     def end_all(self) -> None:
         """The supervisor ends: nothing is started by clock or file any more."""
         for stack in self._supervisor.stacks.values():
             for process in stack.processes.values():
                 self._watcher.forget(process)
+                self._hooks.end(process)
                 for kind in ("job", "restart"):
                     self._settle_cron(process, kind, None, catch_up=False)
 

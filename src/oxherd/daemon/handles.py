@@ -206,7 +206,7 @@ class ProcessHandle:
 class StackHandle:
     """One stack: where it comes from, whose environment it runs in, its processes."""
 
-    __slots__ = ("env", "identity", "mark", "name", "path", "processes", "profile", "ready_told")
+    __slots__ = ("env", "identity", "mark", "name", "path", "processes", "profile")
 
     def __init__(self, *, path: str, name: str, identity: str, mark: str) -> None:
         """Make a stack without processes."""
@@ -217,7 +217,6 @@ class StackHandle:
         self.profile: str | None = None
         self.env: dict[str, str] = {}
         self.processes: dict[str, ProcessHandle] = {}
-        self.ready_told = False
 
     def instances(self) -> Iterator[InstanceHandle]:
         """Every instance of every process."""
