@@ -21,7 +21,6 @@ from oxherd.daemon.foreground import Foreground
 from oxherd.daemon.gate import Gate
 from oxherd.daemon.helpers import Helpers
 from oxherd.daemon.hooks import Hooks
-from oxherd.daemon.hosting.hosting import Hosting
 from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.prober import Prober
@@ -41,6 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.operations import Outcome
     from oxherd.daemon.options import Options
     from oxherd.daemon.stacks import Batches
@@ -119,20 +119,12 @@ class Assembly:
         self.keeper = StackKeeper(
             supervisor, self.records, self.sinks, identify=stack_id, mark=self._mark, euid=os.geteuid()
         )
-        self.hosting = Hosting(
-            supervisor,
-            self.executor,
-            children=self.children,
-            sinks=self.sinks,
-            cgroups=cgroups,
-            home=self._home,
-        )
         supervisor.assemble(
             executor=self.executor,
             gate=Gate(supervisor, hooks),
             duties=self.duties,
             save=self.records.save,
-            hosting=self.hosting,
+            make_hosting=lambda: self._hosting(cgroups),
         )
         self.boot = Boot(
             supervisor=supervisor,
@@ -149,6 +141,19 @@ class Assembly:
             hooks=hooks,
             shutdown=self.end,
             facts=self._facts,
+        )
+
+    def _hosting(self, cgroups: Cgroups) -> Hosting:
+        # Half a megabyte that a supervisor without hosted processes does not carry.
+        from oxherd.daemon.hosting.hosting import Hosting  # noqa: PLC0415
+
+        return Hosting(
+            self.supervisor,
+            self.executor,
+            children=self.children,
+            sinks=self.sinks,
+            cgroups=cgroups,
+            home=self._home,
         )
 
     def _duties(self, helpers: Helpers, hooks: Hooks) -> Duties:

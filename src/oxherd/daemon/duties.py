@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from oxherd.config.model import ProcessType
 from oxherd.core.events import BecameReady, Condemned, Restart, Start
-from oxherd.core.health import Verdict
+from oxherd.core.health import Check, Verdict
 from oxherd.core.instance import Reason, State
 from oxherd.core.limits import LimitVerdict
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hooks import Offer
 from oxherd.daemon.operations import Goal, Operation, Target
 from oxherd.daemon.probe import ProbeContext
+from oxherd.programs.hosting import private_endpoint, private_readiness
 from oxherd.units import format_bytes, format_seconds
 
 TYPE_CHECKING = False
@@ -84,7 +85,16 @@ class Duties:
                 group=spec.group,
                 umask=spec.umask,
             )
-            self._prober.watch(handle, spec.health, context, self._supervisor.loop.now())
+            worker = handle.worker
+            own = worker is not None and (private_endpoint(spec) or private_readiness(spec))
+            self._prober.watch(
+                handle,
+                spec.health,
+                context,
+                self._supervisor.loop.now(),
+                private=worker.private if worker is not None and own else None,
+                lifelong=worker is not None,
+            )
 
     def end(self, handle: InstanceHandle) -> None:
         """The program is going or gone."""
@@ -101,24 +111,43 @@ class Duties:
             self._supervisor.announce(handle, "health-failing", result.detail)
         match verdict:
             case Verdict.READY | Verdict.RECOVERED:
-                self._supervisor.feed(handle, BecameReady(number))
+                if result.check is Check.READINESS and handle.unready:
+                    self._traffic(handle, "")
+                if self._prober.ready(handle):
+                    self._supervisor.feed(handle, BecameReady(number))
             case Verdict.UNHEALTHY:
-                self._supervisor.feed(handle, Condemned(number, Reason.UNHEALTHY, result.detail))
+                self._condemn(handle, Reason.UNHEALTHY, result.detail)
+            case Verdict.NOT_READY:
+                self._traffic(handle, result.detail)
             case Verdict.NONE:
                 pass
+
+    def _traffic(self, handle: InstanceHandle, why_not: str) -> None:
+        """A worker is to get no connections, or is to get them again; its app decides, and it is not restarted for it."""
+        handle.unready = why_not
+        self._supervisor.announce(handle, "not-ready" if why_not else "ready-again", why_not)
+        if self._supervisor.hosting is not None:
+            self._supervisor.hosting.changed(handle)
+
+    def _condemn(self, handle: InstanceHandle, reason: Reason, detail: str) -> None:
+        """A verdict: it has to go. Where its sockets allow, what replaces it is ready first."""
+        hosting = self._supervisor.hosting
+        if hosting is not None and handle.worker is not None and hosting.replace(handle, reason, detail):
+            return
+        self._supervisor.feed(handle, Condemned(handle.machine.incarnation, reason, detail))
 
     def weighed(self, key: Hashable, verdict: LimitVerdict, memory: int, cpu_percent: float) -> None:
         """Take a sample and what it means."""
         handle = _handle(key)
         handle.memory_peak = max(handle.memory_peak, memory)
-        limits, number = handle.spec.limits, handle.machine.incarnation
+        limits = handle.spec.limits
         if verdict is LimitVerdict.MEMORY and limits.memory is not None:
             detail = f"it uses {format_bytes(memory)}, its limit is {format_bytes(limits.memory)}"
-            self._supervisor.feed(handle, Condemned(number, Reason.MEMORY, detail))
+            self._condemn(handle, Reason.MEMORY, detail)
         elif verdict is LimitVerdict.CPU and limits.cpu_percent is not None:
             window = format_seconds(limits.cpu_window)
             detail = f"it used {cpu_percent:.0f}% CPU for {window}, its limit is {limits.cpu_percent:.0f}%"
-            self._supervisor.feed(handle, Condemned(number, Reason.CPU, detail))
+            self._condemn(handle, Reason.CPU, detail)
 
     def usage(self, handle: InstanceHandle) -> tuple[float, int]:
         """Return CPU percent and memory in bytes of an incarnation's tree, for the status table."""

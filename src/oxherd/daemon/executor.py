@@ -77,15 +77,15 @@ class Executor:
         self._warn = warn
         self._sweeping: set[InstanceHandle] = set()
         self._look_due = False
-        self.hosting: Hosting | None = None  # set when the supervisor is put together
+        self.need_hosting: Callable[[], Hosting]  # set when the supervisor is put together
 
     # -- start --------------------------------------------------------------------------------------------------
 
     def spawn(self, handle: InstanceHandle) -> None:
         """Exec the program of the current incarnation."""
         number = handle.machine.incarnation
-        if self.hosting is not None and handle.spec.hosted:
-            self.hosting.spawn(handle, number)
+        if handle.spec.hosted:
+            self.need_hosting().spawn(handle, number)
             return
         try:
             launch = self._launch(handle)
@@ -222,8 +222,8 @@ class Executor:
         for pipe in handle.pipes:
             pipe.drain()
         detail = self._cards.ended(handle, status)
-        if self.hosting is not None:
-            self.hosting.gone(handle)
+        if handle.worker is not None:
+            self.need_hosting().gone(handle)
         self._feed(handle, Exited(number, status, detail))
 
     def sweep(self, handle: InstanceHandle, *, gentle: bool) -> None:
@@ -276,9 +276,7 @@ class Executor:
         self._sinks.settle()
 
     def rest(self, process: ProcessHandle) -> None:
-        """Nothing of a process runs any more: give its log files back, and its listeners where it is not wanted."""
-        if self.hosting is not None:
-            self.hosting.rest(process)
+        """Nothing of a process runs any more: give its log files back."""
         self._sinks.rest(process)
 
     # -- timers -------------------------------------------------------------------------------------------------

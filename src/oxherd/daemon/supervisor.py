@@ -65,6 +65,7 @@ class Supervisor:
         self.gate: Gate
         self.duties: Duties
         self.hosting: Hosting | None = None
+        self._make_hosting: Callable[[], Hosting] | None = None
 
     def assemble(
         self,
@@ -73,14 +74,31 @@ class Supervisor:
         gate: Gate,
         duties: Duties,
         save: Callable[[StackHandle], None],
-        hosting: Hosting | None = None,
+        make_hosting: Callable[[], Hosting] | None = None,
     ) -> None:
-        """Complete the supervisor with the parts that call back into it; ``save`` writes a stack's record."""
-        self.hosting = executor.hosting = hosting
+        """Complete the supervisor with the parts that call back into it.
+
+        Args:
+            executor: Carries commands out.
+            gate: Knows who may start.
+            duties: Probes, weighs, watches.
+            save: Writes a stack's record.
+            make_hosting: Makes what hosted processes need, when the first of them is started: a supervisor without any
+                does not carry it.
+        """
+        executor.need_hosting = self.need_hosting
+        self._make_hosting = make_hosting
         self.save = save
         self.executor = executor
         self.gate = gate
         self.duties = duties
+
+    def need_hosting(self) -> Hosting:
+        """Return what hosted processes need, made with the first of them."""
+        if self.hosting is None:
+            assert self._make_hosting is not None
+            self.hosting = self._make_hosting()
+        return self.hosting
 
     # -- what there is ------------------------------------------------------------------------------------------
 
@@ -133,6 +151,8 @@ class Supervisor:
             self.drop(handle)
         if handle.down and all(other.down for other in handle.process.everyone()):
             self.executor.rest(handle.process)
+            if self.hosting is not None:
+                self.hosting.rest(handle.process)
         if self.hosting is not None:
             self.hosting.changed(handle)
         for observer in tuple(self._observers):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oxherd.core.events import BecameReady
-from oxherd.core.instance import Desired, State
+from oxherd.core.instance import Desired, Reason, State
 from oxherd.daemon.hosting.births import Births
 from oxherd.daemon.hosting.host import Host
 from oxherd.daemon.hosting.lending import Lending
@@ -121,6 +121,11 @@ class Hosting:
         return (
             self.serves(host, handle) and worker is not None and bool(worker.asked) and worker.asked <= worker.accepting
         )
+
+    def replace(self, handle: InstanceHandle, reason: Reason, detail: str) -> bool:
+        """Begin to replace a worker that a verdict is about; False where it has to be ended first."""
+        del handle, reason, detail
+        return False
 
     # -- listeners ----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from oxherd.daemon.handles import InstanceHandle
     from oxherd.daemon.hosting.host import Host
+    from oxherd.system.listener_set import ListenerSet
     from oxherd.system.worker_handle import WorkerHandle
 
 __all__ = ["Lending", "slot_of"]
@@ -24,6 +25,10 @@ def slot_of(key: str) -> int | None:
     """Return the slot a listener's key belongs to, None for one that all workers share."""
     slot = key.partition("/")[0]
     return int(slot) if slot.isdigit() else None
+
+
+def _queues(listeners: ListenerSet, slot: int) -> bool:
+    return any(listeners.listening(key) for key, _ in listeners.of(slot) if slot_of(key) == slot)
 
 
 class Lending:
@@ -53,7 +58,9 @@ class Lending:
             for slot, handle in current.items()
             if handle.worker is not None
         }
-        wanted = slots.assign(range(listeners.slots), serving, held=held)
+        # What nobody has listened on yet waits for its own worker: connections go to the others until then.
+        queues = [number for number in range(listeners.slots) if serving.get(number) or _queues(listeners, number)]
+        wanted = slots.assign(queues, serving, held=held)
         for slot, handle in current.items():
             if serving[slot]:
                 # Its own number is always among them, for the listeners that all share.

@@ -84,7 +84,7 @@ class Pulses:
         host, state = handle.spec.host, self._states.get(worker) or PulseState()
         assert host is not None
         assert worker.meters is not None
-        policy = PulsePolicy(block_timeout=host.block_timeout)
+        policy = PulsePolicy(interval=_INTERVAL, block_timeout=host.block_timeout)
         booting = not worker.started or handle.machine.state is not State.RUNNING
         state, verdict = judge(
             state,
