@@ -79,7 +79,7 @@ class Duties:
         if spec.health is not None:
             context = ProbeContext(
                 instance=handle.slot,
-                env=child_environment(spec, stack.name, stack.env, handle.slot, f"{handle.key}/health"),
+                env=child_environment(spec, stack.name, handle.env, handle.slot, f"{handle.key}/health"),
                 cwd=spec.working_dir,
                 user=spec.user,
                 group=spec.group,

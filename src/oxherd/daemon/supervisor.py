@@ -193,14 +193,17 @@ class Supervisor:
     def _take_new_settings(self, handle: InstanceHandle) -> None:
         """A new incarnation runs under the settings that were accepted last, or under those of its reload."""
         process = handle.process
-        handle.spec, generation = handle.pinned or (process.spec, process.generation)
+        pin = handle.pinned
+        handle.spec = process.spec if pin is None else pin.spec
+        handle.env = process.stack.env if pin is None else pin.env
+        generation = process.generation if pin is None else pin.generation
         handle.health = None
         handle.unready = ""
         handle.failure = None
         handle.memory_peak = 0
         machine = handle.machine
         policy = life_policy(handle.spec)
-        if handle.pinned is not None:
+        if pin is not None:
             # What a reload brings in gets one try; the reload decides what its failure means.
             policy = replace(policy, restart=replace(policy.restart, mode=RestartMode.NEVER))
         if machine.policy != policy or machine.generation != generation:
