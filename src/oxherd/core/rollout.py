@@ -312,7 +312,9 @@ def _build() -> Mapping[Phase, Mapping[EventKind, Rule]]:
         e.T_ACCEPT: _rule(_too_slow, p.ABORTED),
     }
     back = (p.ABORTED, p.ROLLING_BACK)
-    over = {kind: _rule(_ignore, note="late") for kind in e if kind not in {e.BEGIN, e.T_SETTLE, e.T_READY, e.T_ACCEPT}}
+    not_late = {e.BEGIN, e.T_SETTLE, e.T_READY, e.T_ACCEPT}
+    over: dict[EventKind, Rule] = {}
+    over.update((kind, _rule(_ignore, note="late")) for kind in EventKind if kind not in not_late)
     written: dict[Phase, dict[EventKind, Rule]] = {
         p.PLANNED: {**untouched, e.BEGIN: _rule(_begin, p.PREPARING, p.ROLLING, p.DRAINING, p.DONE)},
         p.PREPARING: {
@@ -376,10 +378,10 @@ def _build() -> Mapping[Phase, Mapping[EventKind, Rule]]:
             e.T_READY: _rule(_too_slow, p.ROLLED_BACK, note="again, then handed over"),
             e.T_ACCEPT: _rule(_too_slow, p.ROLLED_BACK, note="again, then handed over"),
         },
-        p.DONE: dict(over),
-        p.ABORTED: dict(over),
-        p.ROLLED_BACK: dict(over),
-        p.CANCELLED: dict(over),
+        p.DONE: over,
+        p.ABORTED: over,
+        p.ROLLED_BACK: over,
+        p.CANCELLED: over,
     }
     return {
         phase: {kind: written[phase].get(kind, _rule(_impossible, note="can't happen")) for kind in EventKind}
