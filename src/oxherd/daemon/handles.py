@@ -153,6 +153,7 @@ class ProcessHandle:
         "generation",
         "instances",
         "last_run",
+        "latest_generation",
         "others",
         "pre_start",
         "reloading",
@@ -174,6 +175,7 @@ class ProcessHandle:
         self.serials: dict[int, int] = {}
         self.reloading = False
         self.generation = 0
+        self.latest_generation = 0
         self.wanted = False
         self.scale: int | None = None  # what `oxherd scale` asked for, until the oxfile says something new
         self.sink_settings: LogSpec | None = None  # under which the sinks were opened
@@ -185,6 +187,11 @@ class ProcessHandle:
         """Every instance: the current ones, and those a reload has beside them."""
         yield from self.instances.values()
         yield from self.others
+
+    def new_generation(self) -> int:
+        """Return the number of a generation to come. None is used twice, whatever becomes of it."""
+        self.latest_generation = max(self.generation, self.latest_generation) + 1
+        return self.latest_generation
 
     def next_serial(self, slot: int) -> int:
         """Return a number that tells the instances of a slot apart: 0 for the first one that is there."""

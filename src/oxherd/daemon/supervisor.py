@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.gate import Gate
     from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.journal import Journal
+    from oxherd.daemon.rolling.rolls import Rolls
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
 
@@ -64,6 +65,7 @@ class Supervisor:
         self.executor: Executor
         self.gate: Gate
         self.duties: Duties
+        self.rolls: Rolls
         self.hosting: Hosting | None = None
         self._make_hosting: Callable[[], Hosting] | None = None
 
@@ -73,6 +75,7 @@ class Supervisor:
         executor: Executor,
         gate: Gate,
         duties: Duties,
+        rolls: Rolls,
         save: Callable[[StackHandle], None],
         make_hosting: Callable[[], Hosting] | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class Supervisor:
             executor: Carries commands out.
             gate: Knows who may start.
             duties: Probes, weighs, watches.
+            rolls: Knows what is being reloaded.
             save: Writes a stack's record.
             make_hosting: Makes what hosted processes need, when the first of them is started: a supervisor without any
                 does not carry it.
@@ -92,6 +96,7 @@ class Supervisor:
         self.executor = executor
         self.gate = gate
         self.duties = duties
+        self.rolls = rolls
 
     def need_hosting(self) -> Hosting:
         """Return what hosted processes need, made with the first of them."""

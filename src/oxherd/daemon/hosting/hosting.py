@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oxherd.core.events import BecameReady
-from oxherd.core.instance import Desired, Reason, State
+from oxherd.core.instance import Desired, State
 from oxherd.daemon.hosting.births import Births
 from oxherd.daemon.hosting.host import Host
 from oxherd.daemon.hosting.lending import Lending
@@ -124,11 +124,6 @@ class Hosting:
             self.serves(host, handle) and worker is not None and bool(worker.asked) and worker.asked <= worker.accepting
         )
 
-    def replace(self, handle: InstanceHandle, reason: Reason, detail: str) -> bool:
-        """Begin to replace a worker that a verdict is about; False where it has to be ended first."""
-        del handle, reason, detail
-        return False
-
     # -- listeners ----------------------------------------------------------------------------------------------
 
     def open_listeners(self, host: Host, handle: InstanceHandle) -> None:
@@ -228,7 +223,9 @@ class Hosting:
         for known in host.releases.values():
             known.kept = True
         try:
-            self._open(host, pin.spec, max(pin.spec.instances, len(process.instances)))
+            # A program that brought its own listener holds the address until it is stopped.
+            if process.spec.hosted:
+                self._open(host, pin.spec, max(pin.spec.instances, len(process.instances)))
         except (OxherdError, OSError) as error:
             then(error.message if isinstance(error, OxherdError) else f"opening its listeners: {error.strerror}")
             return

@@ -9,15 +9,18 @@ from __future__ import annotations
 import collections
 from dataclasses import replace
 
-from oxherd.core import rollout as core
+from oxherd.core import rollout_messages as m
 from oxherd.core.events import Start, Stop
 from oxherd.core.instance import State
+from oxherd.core.phases import Plan, Rollout, Which
+from oxherd.core.rollout import step
 from oxherd.daemon.handles import InstanceHandle, Pin, life_policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from oxherd.core import phases
     from oxherd.daemon.handles import ProcessHandle
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.system.loop import Timer
@@ -36,11 +39,12 @@ class Running:
         plan: What is to be done.
         pin: Settings, generation and environment of what comes; those of the process itself in a replacement.
         prepare: Makes the new generation ready to be started; calls back once with "" or with what went wrong.
-        told: Takes every `oxherd.core.rollout.Announce`, after what it tells of was begun.
-        over: Called once, with the rollout at its end.
+        moved: Called with it after every change of its phase, its end included.
+        told: Takes every `oxherd.core.rollout_messages.Announce`, after what it tells of was begun.
 
     Attributes:
         value: The rollout.
+        over: Whether it has come to its end.
         failure: What the app's own interpreter said of the first candidate that failed, or None.
     """
 
@@ -48,25 +52,26 @@ class Running:
         self,
         supervisor: Supervisor,
         process: ProcessHandle,
-        plan: core.Plan,
+        plan: Plan,
         *,
         pin: Pin,
         prepare: Prepare,
-        told: Callable[[core.Announce], None],
-        over: Callable[[Running], None],
+        told: Callable[[m.Announce], None],
+        moved: Callable[[Running], None],
     ) -> None:
         """Wait for `begin`."""
         self._supervisor = supervisor
         self.process = process
-        self.value = core.Rollout.of(plan)
+        self.value = Rollout.of(plan)
         self.failure: dict[str, object] | None = None
         self._pins = {
-            core.Which.NEW: pin,
-            core.Which.OLD: Pin(spec=process.spec, generation=process.generation, env=process.stack.env),
+            Which.NEW: pin,
+            Which.OLD: Pin(spec=process.spec, generation=process.generation, env=process.stack.env),
         }
         self._prepare = prepare
         self._told = told
-        self._over: Callable[[Running], None] | None = over
+        self._moved = moved
+        self.over = False
         self._candidates: dict[InstanceHandle, tuple[int, int]] = {}
         self._seen_ready: set[InstanceHandle] = set()
         self._accepted: set[InstanceHandle] = set()
@@ -75,64 +80,62 @@ class Running:
         }
         self._told_to_go: set[int] = set()
         self._displaced: dict[InstanceHandle, InstanceHandle] = {}
-        self._timers: dict[core.Timer, Timer] = {}
-        self._queue: collections.deque[core.Event] = collections.deque()
+        self._timers: dict[phases.Timer, Timer] = {}
+        self._queue: collections.deque[m.Event] = collections.deque()
         self._busy = False
         self._ends: list[Callable[[], None]] = []
-
-    @property
-    def over(self) -> bool:
-        """Whether it has come to its end."""
-        return self._over is None
 
     def begin(self) -> None:
         """Go."""
         self._ends.append(self._supervisor.observe(self._changed))
-        if self._pins[core.Which.NEW].spec.hosted:
+        if self._pins[Which.NEW].spec.hosted:
             self._ends.append(self._supervisor.need_hosting().observe(self._accepts))
-        self.feed(core.Begin())
+        self.feed(m.Begin())
 
-    def feed(self, event: core.Event) -> None:
+    def feed(self, event: m.Event) -> None:
         """Take an event; it is handled now, or after the one that is being handled."""
         self._queue.append(event)
         if self._busy:
             return
         self._busy = True
         try:
-            while self._queue and self._over is not None:
-                self.value, commands = core.step(self.value, self._queue.popleft(), self._supervisor.loop.now())
+            while self._queue and not self.over:
+                before = self.value.phase
+                self.value, commands = step(self.value, self._queue.popleft(), self._supervisor.loop.now())
                 for command in commands:
                     self._execute(command)
+                if self.value.phase is not before:
+                    self._moved(self)
         finally:
             self._busy = False
 
-    def _execute(self, command: core.Command) -> None:
+    def _execute(self, command: m.Command) -> None:
         match command:
-            case core.Prepare():
-                self._prepare(lambda error: self.feed(core.PrepareFailed(error) if error else core.Prepared()))
-            case core.StartCandidate(slot, attempt, which):
+            case m.Prepare():
+                self._prepare(lambda error: self.feed(m.PrepareFailed(error) if error else m.Prepared()))
+            case m.StartCandidate(slot, attempt, which):
                 self._start(slot, attempt, self._pins[which])
-            case core.Promote(slot, attempt):
+            case m.Promote(slot, attempt):
                 self._promote(slot, self._candidate(slot, attempt))
-            case core.RetireOld(slot):
+            case m.RetireOld(slot):
                 self._retire(slot)
-            case core.DiscardCandidate(slot, attempt, _):
+            case m.DiscardCandidate(slot, attempt, _):
                 self._discard(slot, self._candidate(slot, attempt), attempt)
-            case core.HandOver(slot, _):
+            case m.HandOver(slot, _):
                 self._hand_over(slot)
-            case core.CommitGeneration():
+            case m.CommitGeneration():
                 self._commit()
-            case core.DropGeneration(which):
+            case m.DropGeneration(which):
                 self._drop(self._pins[which].generation)
-            case core.Arm(timer, seconds):
+            case m.Arm(timer, seconds):
                 self._arm(timer, seconds)
-            case core.Disarm(timer):
+            case m.Disarm(timer):
                 self._disarm(timer)
-            case core.Announce():
+            case m.Announce():
                 self._told(command)
-            case core.Finish():
+            case m.Finish():
                 self._finish()
-            case core.Ignored(detail):
+            case m.Ignored(detail):
                 self._supervisor.tell("ignored", detail, self.process)
 
     # -- candidates ---------------------------------------------------------------------------------------------
@@ -166,7 +169,7 @@ class Running:
             self._accepts(handle)
         else:
             self._accepted.add(handle)
-            self.feed(core.Accepting(*self._candidates[handle]))
+            self.feed(m.Accepting(*self._candidates[handle]))
 
     def _accepts(self, handle: InstanceHandle) -> None:
         """A worker has said that it accepts somewhere: perhaps it does now wherever it was promoted to."""
@@ -176,11 +179,11 @@ class Running:
             return
         if self.process.instances.get(handle.slot) is handle and hosting.accepting(hosting.host(self.process), handle):
             self._accepted.add(handle)
-            self.feed(core.Accepting(*known))
+            self.feed(m.Accepting(*known))
 
     def _discard(self, slot: int, handle: InstanceHandle | None, attempt: int) -> None:
         if handle is None:
-            self.feed(core.CandidateGone(slot, attempt))
+            self.feed(m.CandidateGone(slot, attempt))
             return
         process = self.process
         before = self._displaced.get(handle)
@@ -205,7 +208,7 @@ class Running:
     def _gone(self, handle: InstanceHandle) -> None:
         known = self._candidates.pop(handle, None)
         if known is not None:
-            self.feed(core.CandidateGone(*known))
+            self.feed(m.CandidateGone(*known))
 
     # -- the old ones -------------------------------------------------------------------------------------------
 
@@ -213,7 +216,7 @@ class Running:
         handle = self._olds.get(slot)
         self._told_to_go.add(slot)
         if handle is None or handle.down:
-            self.feed(core.OldGone(slot))
+            self.feed(m.OldGone(slot))
             return
         if self.process.instances.get(slot) is handle:
             # Without overlap it keeps its place in the table until there is another one.
@@ -221,7 +224,7 @@ class Running:
         else:
             self._end(handle)
         if handle.down:
-            self.feed(core.OldGone(slot))
+            self.feed(m.OldGone(slot))
 
     def _hand_over(self, slot: int) -> None:
         """The slot goes on under the old generation, by its lifecycle alone."""
@@ -236,13 +239,13 @@ class Running:
     # -- the generation -----------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        pin = self._pins[core.Which.NEW]
+        pin = self._pins[Which.NEW]
         self.process.spec, self.process.generation = pin.spec, pin.generation
         self._supervisor.save(self.process.stack)
 
     def _drop(self, generation: int) -> None:
         hosting = self._supervisor.hosting
-        if hosting is not None and self._pins[core.Which.NEW].spec.hosted:
+        if hosting is not None and self._pins[Which.NEW].spec.hosted:
             hosting.let_go(self.process, generation)
 
     def _finish(self) -> None:
@@ -253,9 +256,7 @@ class Running:
         for handle in tuple(self.process.everyone()):
             if handle.pinned is not None and not handle.retired:
                 self._unpin(handle)
-        over, self._over = self._over, None
-        if over is not None:
-            over(self)
+        self.over = True
 
     def _unpin(self, handle: InstanceHandle) -> None:
         """From now on it is an instance like any other, restarts included."""
@@ -280,33 +281,33 @@ class Running:
                 self._gone(handle)
         elif handle.down or machine.unhealthy or machine.reason.condemned:
             self.failure = self.failure or handle.failure
-            self.feed(core.CandidateFailed(slot, attempt, _reason(handle)))
+            self.feed(m.CandidateFailed(slot, attempt, _reason(handle)))
         elif machine.state is State.RUNNING and handle not in self._seen_ready:
             self._seen_ready.add(handle)
-            self.feed(core.CandidateReady(slot, attempt))
+            self.feed(m.CandidateReady(slot, attempt))
 
     def _old_changed(self, handle: InstanceHandle) -> None:
         slot = handle.slot
         if slot in self._told_to_go:
             if handle.down:
-                self.feed(core.OldGone(slot))
+                self.feed(m.OldGone(slot))
         elif handle.machine.state is State.RUNNING:
-            self.feed(core.OldReady(slot))
+            self.feed(m.OldReady(slot))
         elif not handle.machine.alive or handle.machine.state is State.SWEEPING:
-            self.feed(core.OldCrashed(slot))
+            self.feed(m.OldCrashed(slot))
 
     # -- timers -------------------------------------------------------------------------------------------------
 
-    def _arm(self, timer: core.Timer, seconds: float) -> None:
+    def _arm(self, timer: phases.Timer, seconds: float) -> None:
         self._disarm(timer)
 
         def fire() -> None:
             self._timers.pop(timer, None)
-            self.feed(core.TimerFired(timer))
+            self.feed(m.TimerFired(timer))
 
         self._timers[timer] = self._supervisor.loop.call_later(seconds, fire)
 
-    def _disarm(self, timer: core.Timer) -> None:
+    def _disarm(self, timer: phases.Timer) -> None:
         armed = self._timers.pop(timer, None)
         if armed is not None:
             armed.cancel()
@@ -317,11 +318,3 @@ def _reason(handle: InstanceHandle) -> str:
     text = str(said.get("text", "")) or handle.machine.detail
     status = handle.machine.exit
     return text or (status.text if status is not None else "it did not become ready")
-
-
-def facts(value: core.Rollout) -> Mapping[str, float]:
-    """Return the seconds each phase took, by its name."""
-    found: dict[str, float] = {}
-    for phase, seconds in value.spent:
-        found[phase.value] = found.get(phase.value, 0.0) + seconds
-    return found
