@@ -1,0 +1,114 @@
+"""From a job to an app that can be served: the engine found, its options read, the app imported.
+
+Done once in a zygote, or in each worker that is exec'd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import engines
+from .engines.base import App, EngineError, Job
+from .target import TargetError, find, own_traceback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .channel import Channel
+    from .engines.base import Loader
+
+__all__ = ["BootFailure", "Loaded", "load", "tell"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What can be served.
+
+    Attributes:
+        loader: The engine's module.
+        job: The job, with what the engine's own parser filled in.
+        app: The app.
+        seconds: How long it took.
+    """
+
+    loader: Loader
+    job: Job
+    app: App
+    seconds: float
+
+
+class BootFailure(Exception):  # noqa: N818 - it is not always an error of the program: a port of the app may be taken
+    """A worker or zygote cannot serve.
+
+    Attributes:
+        stage: "engine", "options", "import" or "startup".
+        text: For a person: what, where, what to do.
+        traceback: As Python prints it, "" where there is none.
+    """
+
+    def __init__(self, stage: str, text: str, trace: str = "") -> None:
+        """Say where and what."""
+        super().__init__(text)
+        self.stage = stage
+        self.text = text
+        self.traceback = trace
+
+
+def load(fields: Mapping[str, Any]) -> Loaded:
+    """Find the engine of a job, let it read its options, and import the app.
+
+    Args:
+        fields: The ``job`` object.
+
+    Raises:
+        BootFailure: One of them cannot be.
+    """
+    began = time.monotonic()
+    try:
+        job = Job.of(fields)
+    except TypeError as error:
+        raise BootFailure("options", f"the job cannot be read: {error}") from error
+    # Programs look at it: to find their own name, or whether they run under a server.
+    sys.argv = [job.engine, *(job.argv or ((job.target,) if job.target else ()))]
+    try:
+        loader = engines.load(job.engine)
+    except EngineError as error:
+        raise BootFailure("engine", str(error)) from error
+    except ImportError as error:
+        raise BootFailure("engine", f"{job.engine} cannot be imported: {error}", own_traceback(error)) from error
+    if job.source == "app":
+        # As `python -m` has it.
+        sys.path.insert(0, job.cwd)
+    try:
+        job = loader.prepare(job)
+    except EngineError as error:
+        raise BootFailure("options", str(error)) from error
+    except SystemExit as error:
+        raise BootFailure("options", f"{job.engine} refused its options and exited with {error.code!r}") from error
+    except Exception as error:
+        said = traceback.format_exception_only(type(error), error)[-1].strip()
+        raise BootFailure("options", f"{job.engine} cannot read its options: {said}", own_traceback(error)) from error
+    importlib.invalidate_caches()
+    try:
+        # An engine whose targets are a language of their own (gunicorn's expressions) has its own way of finding them.
+        own = getattr(loader, "find", None)
+        app = own(job) if own else find(job.target, factory=job.factory, interface=job.interface)
+    except TargetError as error:
+        raise BootFailure("import", error.text, error.traceback) from error
+    return Loaded(loader=loader, job=job, app=app, seconds=time.monotonic() - began)
+
+
+def tell(failure: BootFailure, channel: Channel) -> None:
+    """Print a failure to stderr, the traceback as Python would, and send it."""
+    said = failure.traceback or f"oxherd: {failure.text}\n"
+    # Nobody may read the log, or the app has closed or replaced it; the message goes all the same.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(said if said.endswith("\n") else f"{said}\n")
+        sys.stderr.flush()
+    channel.send("failed", wait=True, stage=failure.stage, text=failure.text, traceback=failure.traceback)
