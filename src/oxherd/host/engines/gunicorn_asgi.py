@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from .base import EngineError
-from .gunicorn_hosting import LEAVING, TICK, keep_signals
+from .gunicorn_hosting import LEAVING, Ticker, keep_signals
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from .gunicorn_hosting import Course
 
-__all__ = ["Ticker", "hosted"]
+__all__ = ["hosted"]
 
 # WebSocket: the service restarts (RFC 6455, registry of close codes).
 _RESTARTS = 1012
@@ -32,34 +32,12 @@ def hosted(base: type[Any]) -> type[Any]:
     return type(f"Hosted{base.__name__}", (_Asgi, base), {})
 
 
-class Ticker:
-    """Ticks from an event loop.
-
-    Args:
-        loop: The loop.
-        course: What ticks.
-        count: Returns the number of open connections.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, course: Course, count: Any) -> None:
-        self._loop = loop
-        self._course = course
-        self._count = count
-        self._handle: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        """Tick now and again and again; in the loop's thread."""
-        self._course.tick(self._count())
-        self._handle = self._loop.call_later(TICK, self.start)
-
-    def stop(self) -> None:
-        """Tick no more."""
-        if self._handle is not None:
-            self._handle.cancel()
-
-
 class _Connection(ASGIProtocol):  # type: ignore[misc]
     """A client's connection, known to its worker."""
+
+    def __init__(self, worker: Any) -> None:
+        super().__init__(worker)
+        self.app = worker.course.app.counted
 
     def connection_made(self, transport: Any) -> None:
         self.worker.clients.add(self)
@@ -89,7 +67,10 @@ class _Connection(ASGIProtocol):  # type: ignore[misc]
 
 
 class _Asgi:
-    """The part of the hosted class that comes before gunicorn's; `course` is set before `init_process`."""
+    """The part of the hosted class that comes before gunicorn's; `course` is set before `init_process`.
+
+    The private listener is the one gunicorn's own loop serves, with its own protocol: what comes there is not counted.
+    """
 
     course: Course
     cfg: Any
@@ -103,7 +84,6 @@ class _Asgi:
     def init_process(self) -> None:
         self.clients: set[_Connection] = set()
         self._public: dict[str, tuple[asyncio.AbstractServer, socket.socket]] = {}
-        self._private: Any = self.sockets[0]
         self._serving: asyncio.Task[None] | None = None
         self._ticker: Ticker | None = None
         self._turn = asyncio.Event()
@@ -122,6 +102,11 @@ class _Asgi:
         self._ticker.start()
         self.course.ready()
 
+    @property
+    def loop_name(self) -> str:
+        """The event loop."""
+        return type(self.loop).__module__.partition(".")[0]
+
     # -- for the engine -----------------------------------------------------------------------------------------
 
     def attach(self, key: str, listener: socket.socket) -> None:
@@ -132,12 +117,13 @@ class _Asgi:
         """Accept no more on a listener, called from the control thread."""
         self._do(self._detach(key))
 
-    def drained(self) -> None:
-        """The course has changed: drain, or drain sooner."""
+    def drain(self) -> None:
+        """Drain, or drain sooner."""
+        self.course.drain()
         self.loop.call_soon_threadsafe(self._change)
 
     def halt(self) -> None:
-        """The course has changed: stop."""
+        """Stop; `course.stopping` is set."""
         self._quick_shutdown = True
         self.loop.call_soon_threadsafe(self._change)
 
@@ -199,13 +185,16 @@ class _Asgi:
     async def _shutdown(self) -> None:
         """Called by gunicorn's loop when it has ended: the lame duck."""
         course = self.course
+        if self._serving is not None and hasattr(self._serving, "uncancel"):
+            self._serving.uncancel()
         if not course.stopping:
             await self._until(lambda: not self.clients, course, linger=True)
             silent = [client for client in self.clients if client.is_silent()]
             for client in silent:
                 client._close_transport()  # noqa: SLF001 - as its own timeout does
             await self._until(lambda: not self.clients, course, linger=False)
-            course.told.closed(len(silent) + len(self.clients))
+            if silent or self.clients:
+                course.told.closed(len(silent) + len(self.clients))
             for client in list(self.clients):
                 await client.bid_farewell()
             tasks = [client._task for client in self.clients if client._task is not None]  # noqa: SLF001

@@ -12,10 +12,10 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
-from gunicorn.sock import ssl_context, ssl_wrap_socket
+from gunicorn.sock import ssl_context
 
 from .base import EngineError
-from .gunicorn_hosting import LEAVING, Errand, gunicorn_socket, keep_signals, speaks_tls
+from .gunicorn_hosting import LEAVING, Errand, gunicorn_socket, keep_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,22 +28,6 @@ __all__ = ["hosted"]
 def hosted(base: type[Any]) -> type[Any]:
     """Return the hosted form of a worker class that is gevent's or made of it."""
     return type(f"Hosted{base.__name__}", (_Gevent, base), {})
-
-
-class _Closing:
-    """The app, saying ``Connection: close`` while its worker drains; gevent's own server asks nobody else."""
-
-    def __init__(self, app: Any, course: Course) -> None:
-        self._app = app
-        self._course = course
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        def closing(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            if self._course.draining:
-                headers = [*(one for one in headers if one[0].lower() != "connection"), ("Connection", "close")]
-            return start_response(status, headers, *rest)
-
-        return self._app(environ, closing)
 
 
 class _Gevent:
@@ -83,14 +67,16 @@ class _Gevent:
         """Accept no more on a listener, called from the control thread."""
         Errand(partial(self._detach, key)).by(self._push)
 
-    def drained(self) -> None:
-        """The course has changed: drain, or drain sooner."""
+    def drain(self) -> None:
+        """Drain, or drain sooner."""
+        self.course.drain()
         self.alive = False
         self._push(self._turn.set)
 
     def halt(self) -> None:
-        """The course has changed: stop."""
-        self.drained()
+        """Stop; `course.stopping` is set."""
+        self.alive = False
+        self._push(self._turn.set)
 
     def count(self) -> int:
         """Return the number of open connections that are not private."""
@@ -184,22 +170,23 @@ class _Gevent:
 
         class Handler(handler_class):  # type: ignore[misc, valid-type]
             def handle(self) -> None:
+                client = self.socket
                 if not private:
-                    worker._clients[self.socket] = 0  # noqa: SLF001
+                    worker._clients[client] = 0
                 try:
                     super().handle()
                 finally:
-                    worker._clients.pop(self.socket, None)  # noqa: SLF001
+                    worker._clients.pop(client, None)
 
             def handle_one_response(self) -> None:
-                with worker._asked(self.socket):  # noqa: SLF001
+                with worker._asked(self.socket):
                     super().handle_one_response()
 
         environ = base_environ(self.cfg)
         environ.update({"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION})
         return self.server_class(
             listener,
-            application=_Closing(self.wsgi, self.course),
+            application=self.course.app.probed if private else self.wsgi,
             spawn=pool,
             log=self.log,
             handler_class=Handler,
@@ -211,9 +198,6 @@ class _Gevent:
 
     def _handle(self, listener: Any, private: bool, client: Any, address: Any) -> None:
         if private:
-            if self.cfg.is_ssl and speaks_tls(client):
-                # A probe may come as the clients do; it need not.
-                client = ssl_wrap_socket(client, self.cfg)
             self.handle(listener, client, address)  # type: ignore[attr-defined]
             return
         self._clients[client] = 0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn import __version__
 from gunicorn.sock import TCP6Socket, TCPSocket, UnixSocket
 
+from ..counting import Draining
 from .base import EngineError
 
 if TYPE_CHECKING:
@@ -28,13 +29,22 @@ if TYPE_CHECKING:
     from ..meters import Meters
     from .base import Job, Told
 
-__all__ = ["LEAVING", "TICK", "AnyParent", "Beat", "Course", "Errand", "Server", "Wake", "gunicorn_socket", "keep_signals", "speaks_tls"]
+__all__ = [
+    "LEAVING",
+    "TICK",
+    "AnyParent",
+    "Beat",
+    "Course",
+    "Errand",
+    "Server",
+    "Ticker",
+    "Wake",
+    "gunicorn_socket",
+    "keep_signals",
+]
 
 # Seconds between two ticks of a worker that is well.
 TICK = 0.2
-
-# The first byte of a TLS record that carries a ClientHello; no method of HTTP begins with it.
-_HANDSHAKE = b"\x16"
 
 LEAVING = "this worker is leaving and takes no more listeners"
 
@@ -63,6 +73,7 @@ class Beat:
     """
 
     def __init__(self, beat: Callable[[], None]) -> None:
+        """Nobody has touched it yet."""
         self._beat = beat
         self._last = time.monotonic()
         # Some code asks for the file's number; there is one, that leads nowhere.
@@ -96,6 +107,7 @@ class Server:
     """
 
     def __init__(self, application: Any) -> None:
+        """Look like an arbiter that has just started."""
         cfg = application.cfg
         self.app = application
         self.cfg = cfg
@@ -138,7 +150,7 @@ class Server:
             return
         try:
             getattr(self.cfg, hook)(self, *arguments)
-        except Exception:  # noqa: BLE001 - the hook's author reads the log; the worker serves
+        except Exception:
             self.log.exception("the hook %s failed", hook)
 
 
@@ -147,6 +159,9 @@ class Course:
 
     Attributes:
         job: How to serve.
+        app: The app as the worker class gets it; `gunicorn_apps`.
+        duck: On while the worker drains, for those who answer.
+        reason: What the app said when its startup failed, "" if nothing.
         draining: Whether the lame duck has begun.
         stopping: Whether the end is to come at once.
         linger_end: When silence is no longer waited for, CLOCK_MONOTONIC.
@@ -154,14 +169,18 @@ class Course:
     """
 
     def __init__(self, job: Job, meters: Meters, told: Told) -> None:
+        """Nothing has begun."""
         self.job = job
         self.told = told
+        self.meters = meters
+        self.app: Any = None
+        self.duck = Draining()
+        self.reason = ""
         self.draining = False
         self.stopping = False
         self.started = False
         self.linger_end = math.inf
         self.give_up = math.inf
-        self._meters = meters
         self._due = time.monotonic()
         self._connections = -1
         self._open: Any = allocate_lock()
@@ -176,10 +195,25 @@ class Course:
             self._open.release()
             self.told.started()
 
+    def end(self) -> None:
+        """The worker has ended, whether it ever served or not."""
+        if not self.started:
+            self.stopping = True
+            self._open.release()
+
     def wait(self) -> None:
-        """Wait, in another thread, until the worker serves."""
+        """Wait, in another thread, until the worker serves.
+
+        Raises:
+            EngineError: It will not.
+        """
         with self._open:
-            return
+            if not self.started:
+                raise EngineError(LEAVING)
+
+    def failed(self, reason: str) -> None:
+        """The app says why its startup failed; the first reason counts."""
+        self.reason = self.reason or reason
 
     def drain(self) -> bool:
         """Begin to drain; a second time end the linger. Returns whether it was the first time."""
@@ -187,7 +221,7 @@ class Course:
         if self.draining:
             self.linger_end = min(self.linger_end, now)
             return False
-        self.draining = True
+        self.draining = self.duck.on = True
         self.give_up = now + self.job.graceful_timeout
         self.linger_end = min(now + self.job.linger, self.give_up)
         self.told.draining()
@@ -217,11 +251,38 @@ class Course:
     def tick(self, connections: int, now: float | None = None) -> None:
         """Tick now."""
         now = time.monotonic() if now is None else now
-        self._meters.tick(now, max(0.0, now - self._due))
+        self.meters.tick(now, max(0.0, now - self._due))
         self._due = now + TICK
         if connections != self._connections:
             self._connections = connections
-            self._meters.connected(connections)
+            self.meters.connected(connections)
+
+
+class Ticker:
+    """Ticks from an event loop.
+
+    Args:
+        loop: The loop, asyncio's or like it.
+        course: What ticks.
+        count: Returns the number of open connections.
+    """
+
+    def __init__(self, loop: Any, course: Course, count: Callable[[], int]) -> None:
+        """Nothing ticks yet."""
+        self._loop = loop
+        self._course = course
+        self._count = count
+        self._handle: Any = None
+
+    def start(self) -> None:
+        """Tick now and again and again; in the loop's thread."""
+        self._course.tick(self._count())
+        self._handle = self._loop.call_later(TICK, self.start)
+
+    def stop(self) -> None:
+        """Tick no more."""
+        if self._handle is not None:
+            self._handle.cancel()
 
 
 class Errand:
@@ -232,6 +293,7 @@ class Errand:
     """
 
     def __init__(self, do: Callable[[], None]) -> None:
+        """Nothing is done yet."""
         self._do = do
         self._error: BaseException | None = None
         self._done: Any = allocate_lock()
@@ -265,6 +327,7 @@ class Wake:
     """Work for a poller's thread, from other threads and from signal handlers."""
 
     def __init__(self) -> None:
+        """Open both ends."""
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
@@ -325,14 +388,6 @@ def gunicorn_socket(listener: socket.socket, cfg: Any, log: Any) -> Any:
     # gunicorn makes its sockets inheritable for a successor it starts itself; there is none here.
     wrapped.sock.set_inheritable(False)
     return wrapped
-
-
-def speaks_tls(client: socket.socket) -> bool:
-    """Tell whether what a client says first is TLS; False too where it has said nothing (yet)."""
-    try:
-        return client.recv(1, socket.MSG_PEEK) == _HANDSHAKE
-    except OSError:
-        return False
 
 
 def keep_signals(worker: Any) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .base import EngineError
-from .gunicorn_hosting import LEAVING, Errand, Wake, gunicorn_socket, keep_signals, speaks_tls
+from .gunicorn_hosting import LEAVING, Errand, Wake, gunicorn_socket, keep_signals
 
 if TYPE_CHECKING:
     from .gunicorn_hosting import Course
@@ -71,8 +71,9 @@ class _Sync:
         """Accept no more on a listener, called from the control thread."""
         Errand(partial(self._detach, key)).by(self.wake.push)
 
-    def drained(self) -> None:
-        """The course has changed: drain, or drain sooner."""
+    def drain(self) -> None:
+        """Drain, or drain sooner."""
+        self.course.drain()
         first = self.alive
         self.alive = False
         self._hurry.set()
@@ -81,7 +82,7 @@ class _Sync:
             threading.Thread(target=self._watch, name="lame-duck", daemon=True).start()
 
     def halt(self) -> None:
-        """The course has changed: stop."""
+        """Stop; `course.stopping` is set."""
         self.alive = False
         self.wake.push(_nothing)
         if self._client is not None:
@@ -101,12 +102,12 @@ class _Sync:
         self.course.ready()
         resting: list[Any] = []
         while self.alive:
-            for key, _ in self._poller.select(self.course.until_tick()):
-                if key.fileobj is self.wake:
+            for ready, _ in self._poller.select(self.course.until_tick()):
+                if ready.fileobj is self.wake:
                     self.wake.run()
-                elif self.alive and not self._accept(key.fileobj):
-                    self._poller.unregister(key.fileobj)
-                    resting.append(key.fileobj)
+                elif self._may_accept() and not self._accept(ready.fileobj):
+                    self._poller.unregister(ready.fileobj)
+                    resting.append(ready.fileobj)
             if self.course.passed(0):
                 for listener in resting:
                     if listener is self._private or listener in self._listeners.values():
@@ -119,6 +120,10 @@ class _Sync:
         self._private.close()
         self.wake.close()
         self._poller.close()
+
+    def _may_accept(self) -> bool:
+        # Asked anew for each listener: a signal may have come while the last one was served.
+        return self.alive
 
     def _accept(self, listener: Any) -> bool:
         """Serve what waits there, if anything does. Returns False where the listener had better rest for a while."""
@@ -142,8 +147,7 @@ class _Sync:
             if not self.alive:
                 # The signal came between the accept and here.
                 threading.Thread(target=self._watch, name="lame-duck", daemon=True).start()
-            if listener is self._private and cfg.is_ssl and not speaks_tls(client):
-                # A probe may come as the clients do; it need not.
+            if listener is self._private:
                 self.cfg = self.plain
             super().handle(listener, client, address)  # type: ignore[misc]
         finally:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers import gthread
 
 from .base import EngineError
-from .gunicorn_hosting import LEAVING, Errand, Wake, gunicorn_socket, keep_signals, speaks_tls
+from .gunicorn_hosting import LEAVING, Errand, Wake, gunicorn_socket, keep_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .gunicorn_hosting import Course
 
@@ -91,41 +91,6 @@ class _Pool:
                 self._outstanding -= 1
 
 
-class _Progress:
-    """The app, noting each part of an answer, so that a long stream is not taken for a blocked thread."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self.count = 0
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        answer = self._app(environ, start_response)
-        wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(answer, (list, tuple)) or (isinstance(wrapper, type) and isinstance(answer, wrapper)):
-            return answer
-        return _Parts(answer, self)
-
-
-class _Parts:
-    def __init__(self, answer: Any, progress: _Progress) -> None:
-        self._answer = answer
-        self._progress = progress
-        self._parts = iter(answer)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        part: bytes = next(self._parts)
-        self._progress.count += 1
-        return part
-
-    def close(self) -> None:
-        close = getattr(self._answer, "close", None)
-        if close is not None:
-            close()
-
-
 class _Threads:
     """The part of the hosted class that comes before gunicorn's; `course` is set before `init_process`."""
 
@@ -133,7 +98,6 @@ class _Threads:
     plain: Any
     cfg: Any
     log: Any
-    wsgi: Any
     sockets: list[Any]
     poller: selectors.BaseSelector
     tpool: Any
@@ -154,7 +118,6 @@ class _Threads:
         self._resting: list[Any] = []
         self._finished = self._seen = 0
         self._well = True
-        self._progress: _Progress | None = None
         super().init_process()  # type: ignore[misc]
 
     def get_thread_pool(self) -> Any:
@@ -166,10 +129,6 @@ class _Threads:
     def notify(self) -> None:
         """The tick is the loop's."""
 
-    def load_wsgi(self) -> None:
-        super().load_wsgi()  # type: ignore[misc]
-        self._progress = self.wsgi = _Progress(self.wsgi)
-
     # -- for the engine -----------------------------------------------------------------------------------------
 
     def attach(self, key: str, listener: socket.socket) -> None:
@@ -180,13 +139,14 @@ class _Threads:
         """Accept no more on a listener, called from the control thread."""
         Errand(partial(self._detach, key)).by(self.wake.push)
 
-    def drained(self) -> None:
-        """The course has changed: drain, or drain sooner."""
+    def drain(self) -> None:
+        """Drain, or drain sooner."""
+        self.course.drain()
         self.alive = False
         self.wake.push(self._stop_accepting)
 
     def halt(self) -> None:
-        """The course has changed: stop."""
+        """Stop; `course.stopping` is set."""
         self.alive = False
         self.wake.push(self._stop_accepting)
 
@@ -215,7 +175,7 @@ class _Threads:
 
     def _tick(self) -> bool:
         """Tick if it is time. Returns whether the worker gets something done."""
-        progress = self._finished + (self._progress.count if self._progress else 0)
+        progress = self._finished + self.course.app.parts
         well = len(self._busy) < self.cfg.threads or progress != self._seen
         if self.course.passed(self.nr_conns, well=well):
             self._seen = progress
@@ -326,15 +286,12 @@ class _Threads:
         keep = False
         try:
             conn.data_ready = True
-            if conn.private and not conn.initialized and self.cfg.is_ssl and speaks_tls(conn.sock):
-                # A probe may come as the clients do; it need not.
-                conn.cfg = self.cfg
             if not hasattr(conn, "wait_for_data"):
                 # gunicorn 23 does this in the poller's thread, where a TLS handshake holds up all others.
                 conn.init()
             answer = self.handle(conn)  # type: ignore[attr-defined]
             keep = answer is True or (isinstance(answer, tuple) and bool(answer[0]))
-        except Exception:  # noqa: BLE001 - whatever it was, it concerns this connection alone
+        except Exception:
             self.log.exception("a connection was given up")
         finally:
             self.wake.push(partial(self._served, conn, keep))
