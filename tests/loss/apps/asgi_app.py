@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import traceback
 
 import lossapp
 
@@ -28,8 +29,12 @@ async def lifespan(receive, send) -> None:
         if event["type"] == "lifespan.startup":
             if lossapp.MODE == "hang-startup":
                 await asyncio.Event().wait()
-            # An exception here is how a framework's lifespan fails too.
-            lossapp.on_startup()
+            try:
+                lossapp.on_startup()
+            except RuntimeError:
+                # As Starlette does it; without this message a server takes the app for one that knows no lifespan.
+                await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
+                raise
             await send({"type": "lifespan.startup.complete"})
         else:
             await send({"type": "lifespan.shutdown.complete"})

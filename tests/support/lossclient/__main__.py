@@ -4,7 +4,7 @@
     {"do": "mark", "phase": "reload 1"}      -> {"said": "marked", "at": 12.3}
     {"do": "await", "answers": 500}          -> {"said": "awaited", ...}  so many more have been answered
     {"do": "await", "kinds": true}           -> {"said": "awaited", ...}  each kind has been answered, since the start
-    {"do": "look"}                           -> {"said": "seen", "answers": 12, "failed": 0}
+    {"do": "look"}                           -> {"said": "seen", "answers": 12, "failed": 0, "pids": {"7": 3}}
     {"do": "stop"}                           -> {"said": "report", "report": {...}}, after what is under way has ended
 
 Times are of CLOCK_MONOTONIC, which is the same clock in every process of the machine.
@@ -111,9 +111,9 @@ async def main() -> None:
                 said = {"said": "marked"}
             case "await":
                 await runs[-1].reached(command)
-                said = {"said": "awaited", "answers": runs[-1].ledger.answers, "failed": runs[-1].ledger.failed}
+                said = {"said": "awaited", **runs[-1].ledger.look()}
             case "look":
-                said = {"said": "seen", "answers": runs[-1].ledger.answers, "failed": runs[-1].ledger.failed}
+                said = {"said": "seen", **runs[-1].ledger.look()}
             case "stop":
                 said = {"said": "report", "report": await runs[-1].stop()}
             case unknown:

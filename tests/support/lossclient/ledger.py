@@ -80,6 +80,16 @@ class Ledger:
         """Requests that failed so far."""
         return sum(totals(phase.counts)["failed"] for phase in self.phases)
 
+    def look(self) -> dict[str, Any]:
+        """Return the count so far, and who has answered in this phase, what release."""
+        phase = self.phase
+        return {
+            "answers": self.answers,
+            "failed": self.failed,
+            "pids": dict(phase.pids),
+            "generations": dict(phase.generations),
+        }
+
     def wind_down(self) -> None:
         """Measure gaps no longer."""
         self._close_phase(time.monotonic())
