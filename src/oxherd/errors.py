@@ -7,7 +7,8 @@
     ├── UsageError              the command line or a request is wrong                            exit 2
     ├── NoSupervisorError       nobody answers on the control socket                              exit 3
     ├── OperationError          what was asked for did not work (crashed, unhealthy, aborted)     exit 1
-    │   └── SpawnError          a process could not be started: names the stage and the errno
+    │   ├── SpawnError          a process could not be started: names the stage and the errno
+    │   └── ListenError         an address could not be listened on: says who has it, or what is missing
     ├── ProtocolError           the other end of the control socket does not speak our language   exit 1
     └── SystemFault             the machine refused (permission, limits, disk)                    exit 1
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ConfigError",
+    "ListenError",
     "NoSupervisorError",
     "OperationError",
     "OxherdError",
@@ -176,6 +178,12 @@ class SpawnError(OperationError):
         self.stage = stage
         self.errno = errno
         self.subject = subject
+
+
+class ListenError(OperationError):
+    """An address of a process could not be listened on."""
+
+    code = "OX480"
 
 
 class ProtocolError(OxherdError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from support.harness import descendants, program
@@ -114,6 +117,71 @@ def test_a_pre_reload_that_fails_changes_nothing(ox):
     (ox.folder / "mended").touch()
     ox.ok("reload")
     assert not set(before.values()) & set(ox.pids().values())
+
+
+@pytest.mark.parametrize(("verb", "key"), [("apply", "pre_start"), ("restart", "pre_start"), ("reload", "pre_reload")])
+def test_settings_whose_hook_fails_are_not_taken(ox, verb, key):
+    """An edited oxfile whose hook fails: what runs stays, and what comes after a crash has the old settings."""
+    text = f"[processes.web]\ncommand = \"sh -c 'echo serving $RELEASE; exec {program('sleeper')}'\"\n"
+    ox.oxfile(f'{text}env = {{ RELEASE = "old" }}\n')
+    ox.ok("start")
+    before = ox.pids()
+    hook = f"{key} = \"sh -c 'echo checking $RELEASE; test -e mended'\"\n"
+    ox.oxfile(f'{text}{hook}env = {{ RELEASE = "new" }}\n')
+    result = ox.cli(verb)
+    assert result.code == 1
+    assert f"web: {key} exited with 1; nothing was changed" in result.err
+    assert b"checking new" in ox.wait_log("web", b"checking new")
+    assert ox.pids() == before
+    os.kill(before["web:0"], signal.SIGKILL)
+    ox.wait("ready", name="web", incarnation=2)
+    assert b"serving new" not in ox.wait_log("web", b"serving old", count=2)
+    (ox.folder / "mended").touch()
+    ox.ok(verb)
+    ox.wait_log("web", b"serving new")
+    assert ox.log("web").count(b"checking new") == 2
+
+
+def test_an_apply_of_a_changed_process_runs_its_pre_start_while_the_old_one_serves(ox):
+    """Until the hook has ended the pid is the same; it runs once for all instances and not for an unchanged process."""
+    hook = f"pre_start = \"sh -c 'echo migrating; test ! -e slow || {program('waits_for', 'go')}'\"\n"
+    same = f'[processes.same]\ncommand = "{program("sleeper")}"\n{hook}'
+    web = f'[processes.web]\ncommand = "{program("sleeper")}'
+    ox.oxfile(f'{web}"\ninstances = 2\n{hook}{same}')
+    ox.ok("start")
+    before = ox.pids()
+    (ox.folder / "slow").touch()
+    ox.oxfile(f'{web} anew"\ninstances = 2\n{hook}{same}')
+    apply = ox.popen("apply")
+    ox.wait_log("web", b"migrating", count=2)
+    assert ox.pids() == before
+    (ox.folder / "go").touch()
+    output, _ = apply.communicate()
+    assert apply.returncode == 0, output
+    after = ox.pids()
+    assert after["same:0"] == before["same:0"]
+    assert not {before["web:0"], before["web:1"]} & set(after.values())
+    assert ox.log("web").count(b"migrating") == 2
+    assert ox.log("same").count(b"migrating") == 1
+
+
+def test_a_stop_ends_the_hook_of_a_replacement(ox):
+    """`stop` while the pre_start of a restart hangs: the hook is gone, the restart ends with 1 and says why."""
+    ox.oxfile(
+        f'[processes.web]\ncommand = "{program("sleeper")}"\n'
+        f"pre_start = \"sh -c 'test ! -e slow || {program('escapee', 'child')}'\"\n"
+    )
+    ox.ok("start")
+    (ox.folder / "slow").touch()
+    restart = ox.popen("restart")
+    pid = int(ox.wait_log("web", b"escaped").split(b"escaped ")[1].split()[0])
+    ox.ok("stop")
+    output, _ = restart.communicate()
+    assert restart.returncode == 1
+    assert "it was stopped while pre_start ran; nothing was changed" in output
+    wait_gone(pid)
+    assert ox.row("web")["status"] == "stopped"
+    assert descendants(ox.supervisor) == []
 
 
 def test_a_oneshot_that_completed_lets_its_dependents_start(ox):

@@ -106,3 +106,25 @@ def test_the_watcher_runs_only_while_something_is_watched(ox):
     ox.ok("stop")
     wait_gone(second)
     assert watchers(ox) == []
+
+
+def test_pre_start_runs_before_the_restart(ox):
+    """A failing hook leaves what runs and says so in the events; the next change tries again, then restarts."""
+    oxfile(ox, 'watch_ignore = ["broken"]\npre_start = "test ! -e broken"\n')
+    before = ox.pids()
+    (ox.folder / "broken").touch()
+    (ox.folder / "app.py").write_text("2")
+    event = ox.wait("watch", name="web", count=2)
+    assert event["text"] == "web: not restarted, what ran runs on: pre_start exited with 1"
+    assert ox.pids() == before
+    (ox.folder / "broken").unlink()
+    (ox.folder / "app.py").write_text("3")
+    ox.wait("ready", name="web", incarnation=2)
+    assert not set(before.values()) & set(ox.pids().values())
+    order = [(event["kind"], event["text"]) for event in ox.events.matching("watch", "hook", "ended")][-4:]
+    assert order[:3] == [
+        ("watch", "web: app.py changed; restarting"),
+        ("hook", "web: pre_start started"),
+        ("hook", "web: pre_start done"),
+    ]
+    assert order[3][0] == "ended"

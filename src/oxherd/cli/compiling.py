@@ -1,4 +1,4 @@
-"""Compiling an oxfile for the supervisor: with which environment and profile, and what this version refuses."""
+"""Compiling an oxfile for the supervisor: with which environment and profile."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import os
 from dataclasses import dataclass
 
 from oxherd.cli.where import connect, shown
-from oxherd.config.model import ProcessKind
 from oxherd.control.paths import stack_id
-from oxherd.errors import NoSupervisorError, UsageError
+from oxherd.errors import NoSupervisorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from oxherd.cli.output import Output
-    from oxherd.config.model import Oxfile, ProcessSpec
+    from oxherd.config.model import Oxfile
     from oxherd.control.paths import Home
 
-__all__ = ["Kept", "compile_for_start", "kept_of", "refuse_apps"]
+__all__ = ["Kept", "compile_for_start", "kept_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +47,7 @@ def kept_of(home: Home, path: str) -> Kept:
     )
 
 
-def compile_for_start(
-    home: Home, path: str, *, profile: str | None, update_env: bool, names: Sequence[str], output: Output
-) -> Oxfile:
+def compile_for_start(home: Home, path: str, *, profile: str | None, update_env: bool, output: Output) -> Oxfile:
     """Return the compiled oxfile; its warnings are printed.
 
     A stack that was started before keeps the environment it was started with (for ``${VAR}`` too) and its profile,
@@ -60,7 +55,6 @@ def compile_for_start(
 
     Raises:
         ConfigError: The oxfile is not valid; nothing was changed.
-        UsageError: Something of it cannot be run by this version.
     """
     from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - the heaviest import of the command line
 
@@ -69,41 +63,7 @@ def compile_for_start(
     chosen = (profile or None) if profile is not None else kept.profile
     compiled = compile_stack(shown(path), profile=chosen, environ=environ, strict_files=True)
     output.problems(compiled.warnings)
-    refuse_apps(compiled.oxfile, names)
     return compiled.oxfile
-
-
-def refuse_apps(oxfile: Oxfile, names: Sequence[str]) -> None:
-    """Refuse processes that only Oxherd's own workers could serve.
-
-    Raises:
-        UsageError: One of those named (or of all, without names) is such a process.
-    """
-    wanted = {name.partition(":")[0] for name in names}
-    apps = [
-        process
-        for process in oxfile.processes
-        if process.kind is ProcessKind.APP and (process.name in wanted if wanted else not process.disabled)
-    ]
-    if apps:
-        process = apps[0]
-        raise UsageError(
-            f"{', '.join(app.name for app in apps)}: app processes are not served yet by this version; "
-            f'write command = "{_as_command(process)}"',
-            hint=f"in [processes.{process.name}] of {oxfile.path}",
-            code="OX245",
-        )
-
-
-def _as_command(process: ProcessSpec) -> str:
-    app = process.app
-    if app is None:
-        return "..."
-    address = app.bind[0] if app.bind else "127.0.0.1:8000"
-    if address.startswith("unix:"):
-        return f"uvicorn {app.target} --uds {address.removeprefix('unix:')}"
-    host, _, port = address.rpartition(":")
-    return f"uvicorn {app.target} --host {host.strip('[]') or '127.0.0.1'} --port {port}"
 
 
 def _stack_record(home: Home, path: str) -> dict[str, object]:

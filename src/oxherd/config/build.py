@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 
 from oxherd.config import problems
+from oxherd.config.build_app import absolute_bind, build_app, build_hosting
+from oxherd.config.coerce import as_float, as_int, as_seconds, as_text, as_words
 from oxherd.config.cpus import usable_cpus
 from oxherd.config.desugar import restart_mode
 from oxherd.config.effective import absolute
 from oxherd.config.keys import APP_ONLY
 from oxherd.config.model import (
-    AppSpec,
     Command,
     DependencyCondition,
     GitSpec,
@@ -72,25 +73,26 @@ def build_process(settings: Effective) -> ProcessSpec:
     _check_company(settings)
     kind = ProcessKind.APP if "app" in settings.values else ProcessKind.COMMAND
     type_ = _type(settings)
-    working_dir = _text(get("working_dir")) or settings.around.folder
+    working_dir = as_text(get("working_dir")) or settings.around.folder
     instances = get("instances", 1)
     return ProcessSpec(
         name=settings.name,
         kind=kind,
         type=type_,
         command=_command(get("command")),
-        app=_app(settings, type_) if kind is ProcessKind.APP else None,
+        app=build_app(settings, type_) if kind is ProcessKind.APP else None,
+        host=build_hosting(settings, type_) if kind is ProcessKind.COMMAND else None,
         working_dir=working_dir,
-        instances=usable_cpus() if instances == "max" else _int(instances, 1),
+        instances=usable_cpus() if instances == "max" else as_int(instances, 1),
         env=_env(settings),
         env_files=settings.env_files,
-        instance_var=_text(get("instance_var")),
+        instance_var=as_text(get("instance_var")),
         depends_on=_depends(settings),
         singleton=bool(get("singleton", False)),
         disabled=bool(get("disabled", False)),
-        namespace=_text(get("namespace")),
-        start_delay=_float(get("start_delay"), 0.0),
-        ready_timeout=_seconds(get("ready_timeout")),
+        namespace=as_text(get("namespace")),
+        start_delay=as_float(get("start_delay"), 0.0),
+        ready_timeout=as_seconds(get("ready_timeout")),
         restart=_restart(settings, type_),
         stop=_stop(settings),
         health=_health(settings, kind),
@@ -103,39 +105,19 @@ def build_process(settings: Effective) -> ProcessSpec:
         webhook=build_webhook(settings),
         git=_git(settings),
         adopt=bool(get("adopt", True)),
-        socket=_text(get("socket")),
+        socket=None if get("socket") is None else absolute_bind(str(get("socket")), settings),
         python=_python(settings),
-        user=_text(get("user")),
-        group=_text(get("group")),
-        umask=None if get("umask") is None else _int(get("umask"), 0),
-        nice=None if get("nice") is None else _int(get("nice"), 0),
+        user=as_text(get("user")),
+        group=as_text(get("group")),
+        umask=None if get("umask") is None else as_int(get("umask"), 0),
+        nice=None if get("nice") is None else as_int(get("nice"), 0),
         set_keys=tuple(sorted(settings.values)),
     )
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _int(value: object, default: int) -> int:
-    return value if isinstance(value, int) else default
-
-
-def _float(value: object, default: float) -> float:
-    return float(value) if isinstance(value, (int, float)) else default
-
-
-def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
-
-
-def _words(value: object) -> tuple[str, ...]:
-    return tuple(str(item) for item in value) if isinstance(value, tuple) else ()
-
-
 def _python(settings: Effective) -> str | None:
     """Return the interpreter, absolute; a bare name such as python3.12 is looked for on PATH first."""
-    written = _text(settings.values.get("python"))
+    written = as_text(settings.values.get("python"))
     if written is None:
         return None
     environ = {**settings.around.environ, **settings.env}
@@ -192,10 +174,6 @@ def _type(settings: Effective) -> ProcessType:
         settings.report(
             problems.missing_key(settings.place_of("type"), "schedule", expected='cron fields such as "0 4 * * *"')
         )
-    if get("timeout") is not None and "app" not in settings.values and settings.local("timeout"):
-        hint = "for a service write stop_timeout, or timeout_secs under health_check"
-        message = "timeout is for scheduled jobs and app processes, and has no effect here"
-        settings.report(problems.no_effect(settings.place_of("timeout"), message, hint=hint))
     return ProcessType.ONESHOT if written == "oneshot" or get("run_once") else ProcessType.SERVICE
 
 
@@ -204,13 +182,13 @@ def _restart(settings: Effective, type_: ProcessType) -> RestartPolicy:
     # A failed job waits for its next time; running it again at once is not what a schedule says.
     default = "never" if type_ is ProcessType.SCHEDULED else "on-failure"
     mode = RestartMode(restart_mode(get("restart", default)))
-    limits = [count for count in (_int(get("max_restarts", 10), 10), _int(get("crash_restart_limit"), 0)) if count]
+    limits = [count for count in (as_int(get("max_restarts", 10), 10), as_int(get("crash_restart_limit"), 0)) if count]
     if get("max_restarts") == 0 and not get("crash_restart_limit"):
         limits = []
     return RestartPolicy(
         mode=mode,
-        delay=_float(get("restart_delay"), 0.0),
-        delay_max=_float(get("restart_delay_max"), 30.0),
+        delay=as_float(get("restart_delay"), 0.0),
+        delay_max=as_float(get("restart_delay_max"), 30.0),
         max_restarts=min(limits, default=0),
     )
 
@@ -218,7 +196,9 @@ def _restart(settings: Effective, type_: ProcessType) -> RestartPolicy:
 def _stop(settings: Effective) -> StopSpec:
     get = settings.values.get
     timeout = _PUBLISHED_STOP_TIMEOUT if settings.around.dialect == "apps" else StopSpec().timeout
-    return StopSpec(signal=_int(get("stop_signal"), StopSpec().signal), timeout=_float(get("stop_timeout"), timeout))
+    return StopSpec(
+        signal=as_int(get("stop_signal"), StopSpec().signal), timeout=as_float(get("stop_timeout"), timeout)
+    )
 
 
 def _env(settings: Effective) -> tuple[tuple[str, str], ...]:
@@ -254,21 +234,21 @@ def _health(settings: Effective, kind: ProcessKind) -> HealthSpec | None:
         message = f'type = "{written}" does not fit {targets[0]}'
         hint = "remove type; the target says what kind of check it is"
         settings.report(problems.conflict(settings.place_of("health_check.type"), message, hint=hint))
-    endpoint = _text(get("health_check.endpoint"))
+    endpoint = as_text(get("health_check.endpoint"))
     if endpoint is not None and endpoint.startswith("/") and kind is ProcessKind.COMMAND:
         expected = 'a URL such as "http://localhost:8000/health"'
         settings.report(problems.bad_value(settings.place_of("health_check.endpoint"), endpoint, expected))
     default = HealthSpec()
     return HealthSpec(
         endpoint=endpoint,
-        tcp=_text(get("health_check.tcp")),
+        tcp=as_text(get("health_check.tcp")),
         command=_command(get("health_check.command")),
-        interval=_float(get("health_check.interval"), default.interval),
-        timeout=_float(get("health_check.timeout"), default.timeout),
-        grace=_float(get("health_check.initial_delay"), default.grace),
-        healthy_threshold=_int(get("health_check.healthy_threshold"), default.healthy_threshold),
-        unhealthy_threshold=_int(get("health_check.unhealthy_threshold"), default.unhealthy_threshold),
-        readiness=_text(get("health_check.readiness")),
+        interval=as_float(get("health_check.interval"), default.interval),
+        timeout=as_float(get("health_check.timeout"), default.timeout),
+        grace=as_float(get("health_check.initial_delay"), default.grace),
+        healthy_threshold=as_int(get("health_check.healthy_threshold"), default.healthy_threshold),
+        unhealthy_threshold=as_int(get("health_check.unhealthy_threshold"), default.unhealthy_threshold),
+        readiness=as_text(get("health_check.readiness")),
     )
 
 
@@ -298,11 +278,11 @@ def _limits(settings: Effective, kind: ProcessKind) -> LimitSpec:
             settings.report(problems.conflict(place, message, expected="one of them", hint="remove one of the two"))
         memory = get("max_memory")
     limits = LimitSpec(
-        memory=_int(memory, 0) or None,
-        cpu_percent=_float(get("limits.cpu"), 0.0) or None,
-        cpu_window=_float(get("limits.cpu_window"), LimitSpec().cpu_window),
-        nofile=_int(get("limits.nofile"), 0) or None,
-        pids=_int(get("limits.pids"), 0) or None,
+        memory=as_int(memory, 0) or None,
+        cpu_percent=as_float(get("limits.cpu"), 0.0) or None,
+        cpu_window=as_float(get("limits.cpu_window"), LimitSpec().cpu_window),
+        nofile=as_int(get("limits.nofile"), 0) or None,
+        pids=as_int(get("limits.pids"), 0) or None,
         hard=bool(get("limits.hard", False)),
     )
     if limits.hard and settings.local("limits.hard") and not (limits.memory or limits.cpu_percent or limits.pids):
@@ -317,7 +297,7 @@ def _limits(settings: Effective, kind: ProcessKind) -> LimitSpec:
 def _logs(settings: Effective) -> LogSpec:
     get = settings.values.get
     default = LogSpec()
-    error_file = _text(get("logs.error_file"))
+    error_file = as_text(get("logs.error_file"))
     combined = settings.rank("logs.combined") > settings.rank("logs.file")
     if (
         error_file is not None
@@ -330,12 +310,12 @@ def _logs(settings: Effective) -> LogSpec:
             settings.report(problems.conflict(place, message, expected="one of the two", hint="remove one of the two"))
         error_file = None
     return LogSpec(
-        file=_text(get("logs.combined" if combined else "logs.file")),
+        file=as_text(get("logs.combined" if combined else "logs.file")),
         error_file=error_file,
-        date_format=_text(get("logs.date_format")),
+        date_format=as_text(get("logs.date_format")),
         format=LogFormat(str(get("logs.format", "text"))),
-        max_bytes=_int(get("logs.max_size"), default.max_bytes),
-        max_files=_int(get("logs.max_files"), default.max_files),
+        max_bytes=as_int(get("logs.max_size"), default.max_bytes),
+        max_files=as_int(get("logs.max_files"), default.max_files),
         compress=bool(get("logs.compress", default.compress)),
     )
 
@@ -345,13 +325,13 @@ def _watch(settings: Effective, working_dir: str) -> WatchSpec | None:
     watch = get("watch")
     if not watch:
         return None
-    folders = _words(watch) or (".",)
+    folders = as_words(watch) or (".",)
     return WatchSpec(
         paths=tuple(absolute(path, working_dir, settings.around.environ) for path in folders),
-        extensions=_words(get("watch_extensions")),
-        ignore=_words(get("watch_ignore")),
-        ignore_regex=_words(get("ignore_watch")),
-        delay=_float(get("watch_delay"), WatchSpec(paths=()).delay),
+        extensions=as_words(get("watch_extensions")),
+        ignore=as_words(get("watch_ignore")),
+        ignore_regex=as_words(get("ignore_watch")),
+        delay=as_float(get("watch_delay"), WatchSpec(paths=()).delay),
     )
 
 
@@ -365,12 +345,12 @@ def _schedule(settings: Effective, type_: ProcessType) -> ScheduleSpec | None:
         place = settings.place_of("cron_restart")
         settings.report(problems.conflict(place, message, expected="one of the two", hint="remove one of the two"))
     return ScheduleSpec(
-        cron=_text(get("schedule")),
-        restart_cron=None if job else _text(get("cron_restart")),
-        timezone=_text(get("timezone")),
-        timeout=_seconds(get("timeout")) if job else None,
+        cron=as_text(get("schedule")),
+        restart_cron=None if job else as_text(get("cron_restart")),
+        timezone=as_text(get("timezone")),
+        timeout=as_seconds(get("timeout")) if job else None,
         catch_up=bool(get("catch_up", False)),
-        on_failure=_text(get("on_failure")),
+        on_failure=as_text(get("on_failure")),
     )
 
 
@@ -381,10 +361,10 @@ def build_webhook(settings: Effective) -> WebhookSpec | None:
         return None
     return WebhookSpec(
         enabled=bool(get("webhook.enabled", False)),
-        port=_int(get("webhook.port"), WebhookSpec().port),
-        secret=_text(get("webhook.secret")),
-        branch=_text(get("webhook.branch")),
-        on_push=_words(get("webhook.on_push")),
+        port=as_int(get("webhook.port"), WebhookSpec().port),
+        secret=as_text(get("webhook.secret")),
+        branch=as_text(get("webhook.branch")),
+        on_push=as_words(get("webhook.on_push")),
     )
 
 
@@ -392,32 +372,4 @@ def _git(settings: Effective) -> GitSpec | None:
     get = settings.values.get
     if not any(key.startswith("git.") for key in settings.values):
         return None
-    return GitSpec(repo=_text(get("git.repo")), ref=_text(get("git.ref")), secret=_text(get("git.secret")))
-
-
-def _app(settings: Effective, type_: ProcessType) -> AppSpec:
-    get = settings.values.get
-    workers = get("workers", 1)
-    options = get("server_options")
-    access_log = get("access_log", False)
-    default = AppSpec(target="")
-    return AppSpec(
-        target=str(get("app")),
-        bind=_words(get("bind")) or default.bind,
-        workers=None if workers == "auto" else _int(workers, 1),
-        server=str(get("server", default.server)),
-        server_options=options if isinstance(options, tuple) else (),
-        ssl_certfile=_text(get("ssl_certfile")),
-        ssl_keyfile=_text(get("ssl_keyfile")),
-        access_log=access_log if isinstance(access_log, bool) else str(access_log),
-        log_level=_text(get("log_level")),
-        preload=str(get("preload", default.preload)),
-        balance=str(get("balance", default.balance)),
-        max_requests=_int(get("max_requests"), 0) or None,
-        max_requests_jitter=_int(get("max_requests_jitter"), 0),
-        max_lifetime=_seconds(get("max_lifetime")),
-        max_memory=_int(get("max_memory"), 0) or None,
-        timeout=_float(get("timeout"), default.timeout) if type_ is ProcessType.SERVICE else default.timeout,
-        graceful_timeout=_seconds(get("graceful_timeout")),
-        keepalive=_float(get("keepalive"), default.keepalive),
-    )
+    return GitSpec(repo=as_text(get("git.repo")), ref=as_text(get("git.ref")), secret=as_text(get("git.secret")))

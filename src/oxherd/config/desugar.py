@@ -40,7 +40,6 @@ _SERVER_OPTIONS = Key(
     kind=OPTIONS,
     default="none",
     meaning="App processes: options of the engine, such as proxy_headers or root_path",
-    since=keys.Since.LATER,
 )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "DEPLOY",
     "EXCLUSIVE",
     "HEALTH",
+    "HOSTED_ONLY",
     "LIMITS",
     "LOGS",
     "PROCESS",
@@ -152,7 +153,7 @@ PROCESS = Section(
         _key("log_format", "logs.format", choice("text", "json"), "text", "Lines as they come, or wrapped in JSON objects"),
         _key("schedule", "", kinds.CRON, "none", "Run as a job at these times: 5 cron fields, or 6 with the seconds first; never overlaps itself"),
         _key("run_once", "", kinds.BOOL, "", 'With schedule: it is a job, which schedule implies. Without: the same as type = "oneshot"'),
-        _key("timeout", "", kinds.POSITIVE_DURATION, "none; app processes 30s", "Scheduled jobs: a run that takes longer is stopped. App processes: a worker blocked for longer is replaced"),
+        _key("timeout", "", kinds.POSITIVE_DURATION, "none; workers 30s", "Scheduled jobs: a run that takes longer is stopped. Workers: one that is blocked for longer is replaced"),
         _key("catch_up", "", kinds.BOOL, "false", "Make up, once, for a run missed while Oxherd was down"),
         _key("on_failure", "", choice("alert"), "none", "alert: a failed run is recorded as an alert event"),
         _key("cron_restart", "", kinds.CRON, "none", "Restart by the clock, instance after instance"),
@@ -160,23 +161,23 @@ PROCESS = Section(
         _key("pre_start", "", kinds.COMMAND, "none", "Run once before the first start of a generation; failing aborts"),
         _key("pre_reload", "", kinds.COMMAND, "none", "Run once before a reload changes anything; failing aborts"),
         _key("python", "", kinds.TEXT, "found", "Interpreter, as a path or a name on PATH; bare program names are looked for beside it first"),
-        _later("socket", "", kinds.ADDRESS, "none", "Hold this address and pass it as LISTEN_FDS"),
-        _later("adopt", "", kinds.BOOL, "true", "false: run a recognised command untouched"),
-        _later("app", "", kinds.TARGET, "this or `command`", "The app to serve, ASGI or WSGI; factories are called"),
-        _later("bind", "", kinds.ADDRESSES, "127.0.0.1:8000", "App processes: addresses, held by the supervisor"),
-        _later("workers", "", kinds.WORKERS, "1", 'App processes: number of workers; "auto" is the number of usable CPUs'),
-        _later("server", "", choice("uvicorn", "granian", "gunicorn", "hypercorn"), "uvicorn", "App processes: the engine"),
-        _later("ssl_certfile", "", kinds.PATH, "none", "App processes: TLS certificate"),
-        _later("ssl_keyfile", "", kinds.PATH, "none", "App processes: TLS key"),
-        _later("access_log", "", kinds.ACCESS_LOG, "false", "App processes: access log, to the log or to a file"),
-        _later("log_level", "", choice("critical", "error", "warning", "info", "debug", "trace"), "the engine's", "App processes: log level of the engine"),
-        _later("preload", "", kinds.PRELOAD, '"auto"', "App processes: import the app once and fork"),
-        _later("balance", "", choice("slots", "shared"), "slots", "App processes: a listener for each worker, or one for all"),
-        _later("max_requests", "", POSITIVE, "no limit", "App processes: recycle a worker after so many requests"),
-        _later("max_requests_jitter", "", COUNT, "0", "App processes: up to so many requests more, at random"),
-        _later("max_lifetime", "", kinds.POSITIVE_DURATION, "no limit", "App processes: recycle a worker after this time"),
-        _later("graceful_timeout", "", kinds.DURATION, "stop timeout", "App processes: time to drain"),
-        _later("keepalive", "", kinds.DURATION, "5s", "App processes: idle time of a kept connection"),
+        _key("socket", "", kinds.ADDRESS, "none", "Hold this address and pass it as LISTEN_FDS"),
+        _key("adopt", "", kinds.BOOL, "true", "false: run a recognised command untouched"),
+        _key("app", "", kinds.TARGET, "this or `command`", "The app to serve, ASGI or WSGI; factories are called"),
+        _key("bind", "", kinds.ADDRESSES, "127.0.0.1:8000", "App processes: addresses, held by the supervisor"),
+        _key("workers", "", kinds.WORKERS, "1", 'App processes: number of workers; "auto" is the number of usable CPUs'),
+        _key("server", "", choice("uvicorn", "granian", "gunicorn", "hypercorn"), "the best installed", "App processes: the engine; without it uvicorn for ASGI, gunicorn for WSGI where it is installed"),
+        _key("ssl_certfile", "", kinds.PATH, "none", "App processes: TLS certificate"),
+        _key("ssl_keyfile", "", kinds.PATH, "none", "App processes: TLS key"),
+        _key("access_log", "", kinds.ACCESS_LOG, "false", "App processes: access log, to the log or to a file"),
+        _key("log_level", "", choice("critical", "error", "warning", "info", "debug", "trace"), "the engine's", "App processes: log level of the engine"),
+        _key("preload", "", kinds.PRELOAD, '"auto"', "Workers: import the app once and fork"),
+        _key("balance", "", choice("slots", "shared"), "slots", "Workers: a listener for each worker, or one for all"),
+        _key("max_requests", "", POSITIVE, "no limit", "Workers: recycle a worker after so many requests"),
+        _key("max_requests_jitter", "", COUNT, "0", "Workers: up to so many requests more, at random"),
+        _key("max_lifetime", "", kinds.POSITIVE_DURATION, "no limit", "Workers: recycle a worker after this time"),
+        _key("graceful_timeout", "", kinds.DURATION, "stop timeout", "Workers: time to drain"),
+        _key("keepalive", "", kinds.DURATION, "5s", "App processes: idle time of a kept connection"),
         _key("max_memory_mb", "max_memory", megabytes(), "no limit", "Commands: the same as limits.memory_mb. App processes: recycle a worker over it"),
         _apps("restart_policy", "restart", _RESTART, "on_failure", "Another spelling of `restart`"),
         _apps("crash_restart_limit", "", COUNT, "0", "With max_restarts the stricter of the two applies; 0 is off"),
@@ -225,7 +226,7 @@ HEALTH = Section(
         _key("initial_delay", "health_check.initial_delay", kinds.DURATION, "", "The same as a duration"),
         _key("healthy_threshold", "health_check.healthy_threshold", POSITIVE, "1", "Passes in a row that make it healthy"),
         _key("unhealthy_threshold", "health_check.unhealthy_threshold", POSITIVE, "3", "Failures in a row that restart it"),
-        _later("readiness", "health_check.readiness", kinds.URL, "none", "URL whose failure takes a worker out of rotation without a restart"),
+        _key("readiness", "health_check.readiness", kinds.URL, "none", "URL whose failure takes a worker out of rotation without a restart"),
     ),
 )
 
@@ -318,9 +319,19 @@ EXCLUSIVE = (
     frozenset({"health_check.endpoint", "health_check.tcp", "health_check.command"}),
 )
 
-# Settings that only mean something for app processes.
-_APP_ONLY_NAMES = (
-    "bind workers server server_options ssl_certfile ssl_keyfile access_log log_level preload balance max_requests "
-    "max_requests_jitter max_lifetime graceful_timeout keepalive"
-)
+# Settings that only mean something for app processes: a command says these to its server.
+_APP_ONLY_NAMES = "bind workers server server_options ssl_certfile ssl_keyfile access_log log_level keepalive"
 APP_ONLY = frozenset(_APP_ONLY_NAMES.split())
+
+# Settings of Oxherd's own workers, for app processes and for commands of known servers, which have the same workers.
+HOSTED_ONLY = frozenset(
+    {
+        "preload",
+        "balance",
+        "max_requests",
+        "max_requests_jitter",
+        "max_lifetime",
+        "graceful_timeout",
+        "timeout",
+    }
+)

@@ -304,12 +304,11 @@ USER = Kind(
     schema={"anyOf": [_STRING, {"type": "integer", "minimum": 0}]},
 )
 ACCESS_LOG = Kind(
-    name="bool or path",
-    expected="true, false or a path",
+    name='bool, "text", "json" or path',
+    expected='true, false, "text", "json" or a path',
     types=(bool, str),
     read=readers.read_access_log,
     schema={"anyOf": [{"type": "boolean"}, _STRING]},
-    path=True,
 )
 PRELOAD = Kind(
     name='"auto" or bool',

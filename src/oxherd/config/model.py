@@ -168,12 +168,16 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppSpec:
-    """What Oxherd's own workers need to serve an app, for processes with ``app``."""
+    """What Oxherd's own workers need to serve an app, for processes with ``app``.
+
+    ``workers`` None is as many as there are CPUs to use; ``server`` "auto" is what fits the app and is installed.
+    ``access_log`` is True, False, "text", "json" or a path.
+    """
 
     target: str
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     workers: int | None = 1
-    server: str = "uvicorn"
+    server: str = "auto"
     server_options: tuple[tuple[str, object], ...] = ()
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
@@ -205,10 +209,15 @@ class HostSpec:
 
     Attributes:
         way: Hosted by Oxherd's workers, or passed to the program.
-        engine: uvicorn, gunicorn, granian or hypercorn; for a passed program the program's name.
+        engine: uvicorn, gunicorn, granian or hypercorn; "auto" for an app whose interface decides, see `engines`; for a
+            passed program the program's name.
+        engines: Name and version of what of that the interpreter has, a2wsgi included; empty where it was not asked.
         python: The app's interpreter, absolute; "" for a program that is no Python.
+        python_options: Options for the interpreter itself, such as ``-O``.
         target: ``module:attr``; "" where the engine's own parser reads it from ``argv``.
-        argv: The recognised command's own arguments, its name taken off; empty for ``app``.
+        argv: Hosted: the recognised command's own arguments, its name taken off; empty for ``app``. Passed: the whole
+            command line with ``{fd:0}`` for the descriptor of the first listener and so on, ``{private}`` for that of a
+            private listener for probes; empty where the command runs as it is and reads ``LISTEN_FDS``.
         bind: Addresses the supervisor holds: ``host:port``, ``[v6]:port``, ``unix:/path``.
         interface: "auto", "asgi" or "wsgi".
         factory: Whether the target is called to get the app.
@@ -231,7 +240,9 @@ class HostSpec:
 
     way: HostWay = HostWay.HOSTED
     engine: str = "uvicorn"
+    engines: tuple[tuple[str, str], ...] = ()
     python: str = ""
+    python_options: tuple[str, ...] = ()
     target: str = ""
     argv: tuple[str, ...] = ()
     bind: tuple[str, ...] = ()
@@ -355,6 +366,11 @@ class ProcessSpec:
     umask: int | None = None
     nice: int | None = None
     set_keys: tuple[str, ...] = ()
+
+    @property
+    def hosted(self) -> bool:
+        """Whether Oxherd's own workers serve it."""
+        return self.host is not None and self.host.way is HostWay.HOSTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ class Loaded:
         origins: For each process and canonical setting where its value comes from: ``oxfile.toml:12``,
             ``env_file .env:3``, ``default``. Variables are ``env.NAME``.
         places: For each process and canonical setting where it is written, for problems found later.
+        local: For each process the canonical settings that it sets itself, and not the defaults for it.
     """
 
     oxfile: Oxfile
@@ -56,6 +57,7 @@ class Loaded:
     inactive: tuple[tuple[str, str], ...]
     origins: Mapping[str, Mapping[str, str]]
     places: Mapping[str, Mapping[str, Place]]
+    local: Mapping[str, frozenset[str]]
 
 
 def load(path: str, *, profile: str | None = None, environ: Mapping[str, str], strict_files: bool = False) -> Loaded:
@@ -96,6 +98,7 @@ def load(path: str, *, profile: str | None = None, environ: Mapping[str, str], s
         inactive=_inactive(draft, settings),
         origins={name: dict(own.origins) for name, own in settings.items()},
         places={name: _places(own) for name, own in settings.items()},
+        local={name: frozenset(key for key in own.values if own.local(key)) for name, own in settings.items()},
     )
 
 

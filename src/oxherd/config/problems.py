@@ -26,6 +26,7 @@ __all__ = [
     "dependency_cycle",
     "dialects_mixed",
     "duplicate_name",
+    "engine_missing",
     "env_file_absent",
     "env_file_unreadable",
     "env_file_variable",
@@ -35,6 +36,7 @@ __all__ = [
     "needs_shell",
     "no_effect",
     "no_processes",
+    "old_python",
     "path_absent",
     "program_advice",
     "same_log_file",
@@ -65,6 +67,7 @@ CATALOGUE = {
     "OX112": "a profile that no process has",
     "OX113": "a name that is used twice",
     "OX114": "a program that must never run twice, with several instances",
+    "OX115": "an engine, or a Python, that an app needs and its interpreter has not",
     "OX151": "a path that is not there yet",
     "OX152": "cluster_mode, which is instances here",
     "OX153": "a command that is run through a shell",
@@ -74,6 +77,7 @@ CATALOGUE = {
     "OX157": "a setting that has no effect where it stands",
     "OX158": "a way of running a program that works against its supervisor",
     "OX159": "a variable that the shell will not find",
+    "OX160": "an engine, or a Python, that an app needs and its interpreter has not (yet)",
 }
 
 _TYPE_NAMES = {
@@ -404,4 +408,28 @@ def unset_in_shell(place: Place, name: str) -> Problem:
         place,
         f"nothing sets the variable {name}; the shell will read it as empty",
         hint=f"set {name} under env, or give a default: ${{{name}:-value}}",
+    )
+
+
+def engine_missing(place: Place, engine: str, python: str, *, refused: bool) -> Problem:
+    """OX115, or the warning OX160 where the file alone is validated: the interpreter has no such engine."""
+    return _problem(
+        "OX115" if refused else "OX160",
+        place,
+        f"{engine} is not installed in the interpreter that is to serve the app",
+        found=python,
+        expected=f"an interpreter with {engine}",
+        hint=f'{python} -m pip install {engine}; or write python = "…" with the interpreter of the app',
+    )
+
+
+def old_python(place: Place, python: str, version: str, oldest: str, *, refused: bool) -> Problem:
+    """OX115, or the warning OX160 where the file alone is validated: Oxherd's workers do not run on this Python."""
+    return _problem(
+        "OX115" if refused else "OX160",
+        place,
+        "Oxherd's workers do not run on the Python of this app",
+        found=f"{python}, Python {version}",
+        expected=f"Python {oldest} or newer",
+        hint="make the virtual environment anew with a newer Python, or serve the app by a command of its own",
     )

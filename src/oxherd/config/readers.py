@@ -51,7 +51,9 @@ __all__ = [
 # Beyond this no number in an oxfile means anything, and floats of it stay exact.
 LARGEST = 10**12
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?\Z")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?\Z")
+# sun_path holds 108 bytes with its end, unix(7).
+_UNIX_PATH = re.compile(r"[^\0]{2,107}\Z")
 _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]*):(?P<port>\d{1,5})\Z")
 
 
@@ -173,18 +175,20 @@ def read_version(value: object) -> int:
 def read_target(value: object) -> str:
     """Return ``module:attribute``."""
     if not _TARGET.match(str(value)):
-        raise ValueError('"module:attribute", such as "main:app" or "project.wsgi:application"')
+        raise ValueError(
+            '"module:attribute", such as "main:app" or "project.wsgi:application"; a factory may end in ()'
+        )
     return str(value)
 
 
 def read_address(text: str) -> str:
     """Return ``host:port``, ``[v6]:port`` or ``unix:/path``."""
     if text.startswith("unix:"):
-        if len(text.removeprefix("unix:")) > 1:
+        if _UNIX_PATH.match(text.removeprefix("unix:")):
             return text
-    elif (match := _HOST_PORT.match(text)) and int(match["port"]) <= 65535:
+    elif (match := _HOST_PORT.match(text)) and 0 < int(match["port"]) <= 65535:
         return text
-    raise ValueError('"host:port", "[v6]:port" or "unix:/path"')
+    raise ValueError('"host:port" with a port from 1 to 65535, "[v6]:port" or "unix:/path"')
 
 
 def read_addresses(value: object) -> tuple[str, ...]:
@@ -230,7 +234,7 @@ def read_user(value: object) -> str:
 
 
 def read_access_log(value: object) -> object:
-    """Return true, false or a path."""
+    """Return true, false, "text", "json" or a path."""
     return value if isinstance(value, bool) else read_text(value)
 
 

@@ -9,6 +9,11 @@ Pure: results and times are arguments. The rules, in the words of the oxfile:
   once an interval although it is probed more often: it is condemned ``unhealthy_threshold`` intervals after the grace,
   which is what the two numbers promise, and not a second after it.
 * Once ready every failure counts, grace or not; ``unhealthy_threshold`` in a row condemn it. A pass forgets them.
+
+A worker of Oxherd's own is asked two questions: is it well (liveness), and shall it be sent traffic (readiness). The second
+condemns nobody. ``unhealthy_threshold`` failures in a row take readiness away, ``healthy_threshold`` passes give it back,
+as often as need be. A failure of a ready worker is confirmed within seconds and not at the interval, and a worker that has
+lost its readiness is asked every second at first: traffic goes to the wrong place, or to too few, meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +21,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-__all__ = ["FIRST_GAP", "HealthPolicy", "HealthState", "Verdict", "begin", "judge", "next_probe_in"]
+__all__ = [
+    "FIRST_GAP",
+    "Check",
+    "HealthPolicy",
+    "HealthState",
+    "ReadinessState",
+    "Verdict",
+    "begin",
+    "begin_readiness",
+    "judge",
+    "judge_readiness",
+    "next_probe_in",
+    "next_readiness_probe_in",
+]
 
 # Seconds between probes while a program starts within its grace.
 FIRST_GAP = 0.1
@@ -45,11 +63,27 @@ class HealthPolicy:
     unhealthy_threshold: int = 3
 
 
+class Check(Enum):
+    """Which question a probe asks."""
+
+    LIVENESS = "liveness"
+    READINESS = "readiness"
+
+
 class Verdict(Enum):
-    """What a probe result changed."""
+    """What a probe result changed.
+
+    Attributes:
+        NONE: Nothing.
+        READY: It is ready: for the first time, or, by its readiness check, again.
+        NOT_READY: It was ready and shall be sent nothing; of a readiness check only.
+        UNHEALTHY: It is condemned; of a liveness check only.
+        RECOVERED: It was condemned, lives on and is well; of a liveness check only.
+    """
 
     NONE = "none"
     READY = "ready"
+    NOT_READY = "not ready"
     UNHEALTHY = "unhealthy"
     RECOVERED = "recovered"
 
@@ -152,6 +186,77 @@ def next_probe_in(state: HealthState, policy: HealthPolicy, now: float) -> float
     if state.ready:
         return policy.interval
     late = now - state.since - policy.grace
+    if late < 0:
+        return min(FIRST_GAP, policy.interval)
+    return min(policy.interval, max(LATE_GAP, late * LATE_SHARE))
+
+
+# -- readiness --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadinessState:
+    """What is remembered of the readiness probes of one incarnation.
+
+    Attributes:
+        late_since: Monotonic time since which it should be ready: the end of its grace, or when it ceased to be.
+        passes: Passes in a row.
+        failures: Failures in a row, of one that is or was ready.
+        ready: Whether it is ready.
+        lost: Whether it was ready and is not any more.
+    """
+
+    late_since: float
+    passes: int = 0
+    failures: int = 0
+    ready: bool = False
+    lost: bool = False
+
+    @property
+    def word(self) -> str | None:
+        """The word ``status`` shows where there is no other check: None, "healthy" or "failing"."""
+        if self.lost or self.failures:
+            return "failing"
+        return "healthy" if self.ready else None
+
+
+def begin_readiness(policy: HealthPolicy, started: float, *, ready: bool = False) -> ReadinessState:
+    """Return the readiness of an incarnation that was exec'd at ``started``; the arguments are those of `begin`."""
+    return ReadinessState(late_since=started + policy.grace, ready=ready)
+
+
+def judge_readiness(
+    state: ReadinessState, policy: HealthPolicy, *, passed: bool, now: float
+) -> tuple[ReadinessState, Verdict]:
+    """Return the state after one result of the readiness check, and what it changed.
+
+    The verdicts alternate, `Verdict.READY` first; one that was ready before this supervisor took it over may begin with
+    `Verdict.NOT_READY`.
+
+    Args:
+        state: The state before.
+        policy: What the oxfile says.
+        passed: Whether the probe passed.
+        now: Monotonic time of the result.
+    """
+    if passed:
+        better = replace(state, passes=state.passes + 1, failures=0)
+        if better.ready or better.passes < policy.healthy_threshold:
+            return better, Verdict.NONE
+        return replace(better, ready=True, lost=False), Verdict.READY
+    if not state.ready:
+        return replace(state, passes=0), Verdict.NONE
+    worse = replace(state, passes=0, failures=state.failures + 1)
+    if worse.failures < policy.unhealthy_threshold:
+        return worse, Verdict.NONE
+    return replace(worse, ready=False, lost=True, late_since=now), Verdict.NOT_READY
+
+
+def next_readiness_probe_in(state: ReadinessState, policy: HealthPolicy, now: float) -> float:
+    """Return the seconds until the next readiness probe; the arguments are those of `next_probe_in`."""
+    if state.ready:
+        return min(policy.interval, LATE_GAP) if state.failures else policy.interval
+    late = now - state.late_since
     if late < 0:
         return min(FIRST_GAP, policy.interval)
     return min(policy.interval, max(LATE_GAP, late * LATE_SHARE))

@@ -50,6 +50,7 @@ class Reason(Enum):
     MEMORY = "over its memory limit"
     CPU = "over its CPU limit"
     TIMEOUT = "ran longer than its timeout"
+    BLOCKED = "its event loop stands still"
     DEPENDENCY = "a dependency failed"
 
     @property
@@ -65,7 +66,7 @@ class Reason(Enum):
     @property
     def condemned(self) -> bool:
         """Whether the supervisor itself ended the incarnation, for a fault."""
-        return self in {Reason.UNHEALTHY, Reason.MEMORY, Reason.CPU, Reason.TIMEOUT}
+        return self in {Reason.UNHEALTHY, Reason.MEMORY, Reason.CPU, Reason.TIMEOUT, Reason.BLOCKED}
 
 
 # What a condemned incarnation is announced as.
@@ -74,6 +75,7 @@ _EVENTS = {
     Reason.MEMORY: "over-memory",
     Reason.CPU: "over-cpu",
     Reason.TIMEOUT: "timed-out",
+    Reason.BLOCKED: "blocked",
 }
 
 
@@ -160,11 +162,6 @@ class Instance:
     def alive(self) -> bool:
         """Whether a program of this instance may be running."""
         return self.state in _LIVE
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing more will happen without an event from outside."""
-        return self.state in {State.STOPPED, State.RUNNING, State.CRASHED, State.EXITED}
 
     @property
     def status(self) -> str:

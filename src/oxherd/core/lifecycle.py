@@ -268,6 +268,10 @@ def _condemned(instance: Instance, event: Event, now: float, _chance: float) -> 
         return marked, (() if instance.unhealthy else (Announce("unhealthy", event.detail),))
     failing = replace(marked, reason=event.reason, failures=instance.failures + 1)
     going, commands = _tell_to_go(failing, now)
+    if event.reason is Reason.BLOCKED:
+        # What does not come by its event loop hears no signal either, and every second of waiting is one without it.
+        going = replace(going, killed=True)
+        commands = tuple(KillTree() if isinstance(command, Signal) else command for command in commands)
     return going, (Announce(event.reason.event, event.detail), *commands)
 
 

@@ -20,6 +20,7 @@ from oxherd.daemon.executor import Executor
 from oxherd.daemon.foreground import Foreground
 from oxherd.daemon.gate import Gate
 from oxherd.daemon.helpers import Helpers
+from oxherd.daemon.hooks import Hooks
 from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.prober import Prober
@@ -39,6 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.operations import Outcome
     from oxherd.daemon.options import Options
     from oxherd.daemon.stacks import Batches
@@ -111,16 +113,18 @@ class Assembly:
             feed=supervisor.feed,
             warn=lambda handle, text: supervisor.announce(handle, "warning", text),
         )
-        self.duties = self._duties(helpers)
+        hooks = Hooks(supervisor, self.children, self.sinks)
+        self.duties = self._duties(helpers, hooks)
         self.records = StackRecords(loop, self.journal)
         self.keeper = StackKeeper(
             supervisor, self.records, self.sinks, identify=stack_id, mark=self._mark, euid=os.geteuid()
         )
         supervisor.assemble(
             executor=self.executor,
-            gate=Gate(supervisor, self.children, self.sinks),
+            gate=Gate(supervisor, hooks),
             duties=self.duties,
             save=self.records.save,
+            make_hosting=lambda: self._hosting(cgroups),
         )
         self.boot = Boot(
             supervisor=supervisor,
@@ -134,13 +138,27 @@ class Assembly:
             keeper=self.keeper,
             sinks=self.sinks,
             cards=self.cards,
+            hooks=hooks,
             shutdown=self.end,
             facts=self._facts,
         )
 
-    def _duties(self, helpers: Helpers) -> Duties:
+    def _hosting(self, cgroups: Cgroups) -> Hosting:
+        # Half a megabyte that a supervisor without hosted processes does not carry.
+        from oxherd.daemon.hosting.hosting import Hosting  # noqa: PLC0415
+
+        return Hosting(
+            self.supervisor,
+            self.executor,
+            children=self.children,
+            sinks=self.sinks,
+            cgroups=cgroups,
+            home=self._home,
+        )
+
+    def _duties(self, helpers: Helpers, hooks: Hooks) -> Duties:
         loop, system = self.loop, self.system
-        duties = Duties(self.supervisor)
+        duties = Duties(self.supervisor, hooks)
         duties.assemble(
             prober=Prober(
                 loop=loop,

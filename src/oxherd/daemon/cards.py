@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
 
-__all__ = ["CardWriter"]
+__all__ = ["CardWriter", "exit_record"]
 
 _LINES = 40
 _LINE_MAX = 2000
@@ -71,6 +71,10 @@ class CardWriter:
             hints.append(
                 "give it more memory (limits.memory_mb) or find what it allocates; the machine may be too small"
             )
+        elif handle.failure is not None:
+            # Its own words, from within the app's interpreter, are more exact than anything seen from outside.
+            cause = str(handle.failure.get("text", "")) or status.text
+            hints += [line for line in str(handle.failure.get("traceback", "")).splitlines() if line.strip()]
         elif not status.success:
             holder = _port_trouble(handle, lines)
             if holder:

@@ -10,28 +10,37 @@ from __future__ import annotations
 import os
 import signal
 
+from oxherd.core.exits import ExitStatus
+from oxherd.system.reaper import decoded
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oxherd.core.exits import ExitStatus
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
     from oxherd.system.spawn import Launch
 
 __all__ = ["Child", "Children"]
 
+# Seconds the parent of somebody else's child gets to tell how it ended, before that counts as unknown.
+_PATIENCE = 2.0
+
 
 class Child:
-    """A running child: its pid, its pidfd (or -1) and who is told of its end."""
+    """A running child: its pid, its pidfd (or -1) and who is told of its end.
 
-    __slots__ = ("on_exit", "pid", "pidfd")
+    A ``foreign`` one is the child of a zygote, until the zygote dies: its parent reaps it and tells how it ended.
+    """
 
-    def __init__(self, pid: int, pidfd: int, on_exit: Callable[[ExitStatus], None]) -> None:
+    __slots__ = ("foreign", "on_exit", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, on_exit: Callable[[ExitStatus], None], *, foreign: bool = False) -> None:
         """Made by `Children.adopt`."""
         self.pid = pid
         self.pidfd = pidfd
         self.on_exit = on_exit
+        self.foreign = foreign
 
 
 class Children:
@@ -56,9 +65,15 @@ class Children:
         """The pids of all registered children."""
         return frozenset(self._by_pid)
 
-    def adopt(self, launch: Launch, on_exit: Callable[[ExitStatus], None]) -> Child:
-        """Register a launched child; ``on_exit`` is called once, from the loop."""
-        child = Child(launch.pid, launch.pidfd, on_exit)
+    def adopt(self, launch: Launch, on_exit: Callable[[ExitStatus], None], *, foreign: bool = False) -> Child:
+        """Register a launched child; ``on_exit`` is called once, from the loop.
+
+        Args:
+            launch: The process.
+            on_exit: Takes how it ended.
+            foreign: Whether another process is its parent and will say so; see `told`.
+        """
+        child = Child(launch.pid, launch.pidfd, on_exit, foreign=foreign)
         self._by_pid[child.pid] = child
         if child.pidfd >= 0:
             self._loop.watch_read(child.pidfd, lambda: self._check(child))
@@ -83,6 +98,25 @@ class Children:
         status = self._system.exit_of(child.pid, child.pidfd)
         if status is None:
             return
+        if child.foreign and status == ExitStatus():
+            # Its parent knows, and is about to tell. The pidfd would wake the loop until then.
+            self._loop.unwatch(child.pidfd)
+            self._loop.call_later(_PATIENCE, lambda: self._give_up(child))
+            return
+        self._over(child, status)
+
+    def told(self, pid: int, wait_status: int) -> None:
+        """The parent of a foreign child has reaped it; ``wait_status`` is that of wait(2)."""
+        child = self._by_pid.get(pid)
+        if child is not None and child.foreign:
+            self._over(child, decoded(wait_status))
+
+    def _give_up(self, child: Child) -> None:
+        """Nobody has told: perhaps its parent is dead and it is ours by now, or it is known to nobody any more."""
+        if self._by_pid.get(child.pid) is child:
+            self._over(child, self._system.exit_of(child.pid, child.pidfd) or ExitStatus())
+
+    def _over(self, child: Child, status: ExitStatus) -> None:
         del self._by_pid[child.pid]
         if child.pidfd >= 0:
             self._loop.unwatch(child.pidfd)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from oxherd.config.model import ProcessType
 from oxherd.core.events import BecameReady, Condemned, Restart, Start
-from oxherd.core.health import Verdict
+from oxherd.core.health import Check, Verdict
 from oxherd.core.instance import Reason, State
 from oxherd.core.limits import LimitVerdict
 from oxherd.daemon.environment import child_environment
+from oxherd.daemon.hooks import Offer
 from oxherd.daemon.operations import Goal, Operation, Target
 from oxherd.daemon.probe import ProbeContext
+from oxherd.programs.hosting import private_endpoint, private_readiness
 from oxherd.units import format_bytes, format_seconds
 
 TYPE_CHECKING = False
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.hooks import Hook, Hooks
     from oxherd.daemon.probe import ProbeResult
     from oxherd.daemon.prober import Prober
     from oxherd.daemon.sampler import Sampler
@@ -35,16 +38,19 @@ class Duties:
 
     Args:
         supervisor: Gets the events.
+        hooks: Runs ``pre_start`` before a restart for changed files.
     """
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, hooks: Hooks) -> None:
         """Complete with `assemble`."""
         self._supervisor = supervisor
+        self._hooks = hooks
         self._prober: Prober
         self._sampler: Sampler
         self._scheduler: Scheduler
         self._watcher: Watcher
-        self._on_watch: set[ProcessHandle] = set()
+        # Processes whose hook runs for changed files, and whether files have changed again since.
+        self._on_watch: dict[ProcessHandle, bool] = {}
         self._by_clock: set[tuple[ProcessHandle, str]] = set()
         self._rolling: set[ProcessHandle] = set()
 
@@ -60,6 +66,15 @@ class Duties:
     def begin(self, handle: InstanceHandle) -> None:
         """A program was exec'd: probe it and weigh it until `end`."""
         spec, machine = handle.spec, handle.machine
+        if not spec.hosted:
+            # A worker says itself when its app has started; until then there is nothing to ask.
+            self.probe(handle)
+        if machine.pid is not None and (spec.limits.memory is not None or spec.limits.cpu_percent is not None):
+            self._sampler.watch(handle, machine.pid, spec.limits)
+
+    def probe(self, handle: InstanceHandle) -> None:
+        """Begin the health checks of an incarnation, where it has any."""
+        spec = handle.spec
         stack = handle.process.stack
         if spec.health is not None:
             context = ProbeContext(
@@ -70,9 +85,16 @@ class Duties:
                 group=spec.group,
                 umask=spec.umask,
             )
-            self._prober.watch(handle, spec.health, context, self._supervisor.loop.now())
-        if machine.pid is not None and (spec.limits.memory is not None or spec.limits.cpu_percent is not None):
-            self._sampler.watch(handle, machine.pid, spec.limits)
+            worker = handle.worker
+            own = worker is not None and (private_endpoint(spec) or private_readiness(spec))
+            self._prober.watch(
+                handle,
+                spec.health,
+                context,
+                self._supervisor.loop.now(),
+                private=worker.private if worker is not None and own else None,
+                lifelong=worker is not None,
+            )
 
     def end(self, handle: InstanceHandle) -> None:
         """The program is going or gone."""
@@ -89,24 +111,43 @@ class Duties:
             self._supervisor.announce(handle, "health-failing", result.detail)
         match verdict:
             case Verdict.READY | Verdict.RECOVERED:
-                self._supervisor.feed(handle, BecameReady(number))
+                if result.check is Check.READINESS and handle.unready:
+                    self._traffic(handle, "")
+                if self._prober.ready(handle):
+                    self._supervisor.feed(handle, BecameReady(number))
             case Verdict.UNHEALTHY:
-                self._supervisor.feed(handle, Condemned(number, Reason.UNHEALTHY, result.detail))
+                self._condemn(handle, Reason.UNHEALTHY, result.detail)
+            case Verdict.NOT_READY:
+                self._traffic(handle, result.detail)
             case Verdict.NONE:
                 pass
+
+    def _traffic(self, handle: InstanceHandle, why_not: str) -> None:
+        """A worker is to get no connections, or is to get them again; its app decides, and it is not restarted for it."""
+        handle.unready = why_not
+        self._supervisor.announce(handle, "not-ready" if why_not else "ready-again", why_not)
+        if self._supervisor.hosting is not None:
+            self._supervisor.hosting.changed(handle)
+
+    def _condemn(self, handle: InstanceHandle, reason: Reason, detail: str) -> None:
+        """A verdict: it has to go. Where its sockets allow, what replaces it is ready first."""
+        hosting = self._supervisor.hosting
+        if hosting is not None and handle.worker is not None and hosting.replace(handle, reason, detail):
+            return
+        self._supervisor.feed(handle, Condemned(handle.machine.incarnation, reason, detail))
 
     def weighed(self, key: Hashable, verdict: LimitVerdict, memory: int, cpu_percent: float) -> None:
         """Take a sample and what it means."""
         handle = _handle(key)
         handle.memory_peak = max(handle.memory_peak, memory)
-        limits, number = handle.spec.limits, handle.machine.incarnation
+        limits = handle.spec.limits
         if verdict is LimitVerdict.MEMORY and limits.memory is not None:
             detail = f"it uses {format_bytes(memory)}, its limit is {format_bytes(limits.memory)}"
-            self._supervisor.feed(handle, Condemned(number, Reason.MEMORY, detail))
+            self._condemn(handle, Reason.MEMORY, detail)
         elif verdict is LimitVerdict.CPU and limits.cpu_percent is not None:
             window = format_seconds(limits.cpu_window)
             detail = f"it used {cpu_percent:.0f}% CPU for {window}, its limit is {limits.cpu_percent:.0f}%"
-            self._supervisor.feed(handle, Condemned(number, Reason.CPU, detail))
+            self._condemn(handle, Reason.CPU, detail)
 
     def usage(self, handle: InstanceHandle) -> tuple[float, int]:
         """Return CPU percent and memory in bytes of an incarnation's tree, for the status table."""
@@ -121,6 +162,8 @@ class Duties:
     def settle(self, process: ProcessHandle) -> None:
         """Watch files and follow the clock for a process exactly while it is wanted."""
         self._settle_watch(process)
+        if not process.wanted:
+            self._hooks.end(process)
         schedule = process.spec.schedule if process.wanted else None
         by_clock = process.spec.type is ProcessType.SCHEDULED
         job = schedule.cron if schedule is not None and by_clock else None
@@ -197,20 +240,47 @@ class Duties:
         )
 
     def changed_files(self, key: Hashable, paths: list[str]) -> None:
-        """Files of a watched process have changed: restart it."""
+        """Files of a watched process have changed: restart it, once its ``pre_start`` has succeeded."""
         assert not isinstance(key, str)
         process: ProcessHandle = key  # type: ignore[assignment]
         shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
         self._supervisor.tell("watch", f"{shown} changed; restarting", process)
+        if process in self._on_watch:
+            self._on_watch[process] = True
+        else:
+            self._restart_for_files(process)
+
+    def _restart_for_files(self, process: ProcessHandle) -> None:
+        hooks = Offer.of(process.stack, None, None, update_env=False).pre_start(process)
+        self._on_watch[process] = False
+
+        def over(_failed: Hook | None, error: str) -> None:
+            again = self._on_watch.pop(process)
+            if not process.wanted:
+                return
+            if error:
+                self._supervisor.tell("watch", f"not restarted, what ran runs on: {error}", process)
+            else:
+                self._begin_generation(process, ran=bool(hooks))
+            if again:
+                self._restart_for_files(process)
+
+        self._hooks.run(hooks, over)
+
+    def _begin_generation(self, process: ProcessHandle, *, ran: bool) -> None:
         process.generation += 1
+        if process.pre_start != "running":  # at the gate: nothing of it is up, and what starts is new anyway
+            process.pre_start = "done" if ran else ""
         for handle in tuple(process.instances.values()):
-            self._supervisor.feed(handle, Restart())
+            if not handle.retired:
+                self._supervisor.feed(handle, Restart())
 
     def end_all(self) -> None:
         """The supervisor ends: nothing is started by clock or file any more."""
         for stack in self._supervisor.stacks.values():
             for process in stack.processes.values():
                 self._watcher.forget(process)
+                self._hooks.end(process)
                 for kind in ("job", "restart"):
                     self._settle_cron(process, kind, None, catch_up=False)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.cgrouping import Cgroups
     from oxherd.daemon.children import Children
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.sinks import Sinks
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
@@ -76,29 +77,47 @@ class Executor:
         self._warn = warn
         self._sweeping: set[InstanceHandle] = set()
         self._look_due = False
+        self.need_hosting: Callable[[], Hosting]  # set when the supervisor is put together
 
     # -- start --------------------------------------------------------------------------------------------------
 
     def spawn(self, handle: InstanceHandle) -> None:
         """Exec the program of the current incarnation."""
         number = handle.machine.incarnation
+        if handle.spec.hosted:
+            self.need_hosting().spawn(handle, number)
+            return
         try:
-            handle.launch = self._launch(handle)
+            launch = self._launch(handle)
         except SpawnError as error:
-            self._could_not(handle, number, error)
+            self.could_not(handle, number, error)
             return
         except (OSError, OxherdError) as error:
             # No descriptors for the pipes, no room for a cgroup: the machine's trouble, which may pass.
             what = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
-            self._could_not(handle, number, OxherdError(what))
+            self.could_not(handle, number, OxherdError(what))
             return
-        handle.main_pid = handle.launch.pid
+        self.born(handle, number, launch, forked=False)
+
+    def born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: bool) -> None:
+        """The process of an incarnation exists: see to it until its end.
+
+        Args:
+            handle: The instance.
+            number: The incarnation.
+            launch: Its process.
+            forked: Whether a zygote is its parent, which then tells how it ended.
+        """
+        handle.launch = launch
+        handle.main_pid = launch.pid
         handle.start_ticks = self._system.start_ticks(handle.main_pid)
-        handle.child = self._children.adopt(handle.launch, lambda status: self._main_exited(handle, number, status))
-        if handle.launch.report_fd is None:
-            self._feed(handle, Spawned(number, handle.launch.pid))
+        handle.child = self._children.adopt(
+            launch, lambda status: self._main_exited(handle, number, status), foreign=forked
+        )
+        if launch.report_fd is None:
+            self._feed(handle, Spawned(number, launch.pid))
         else:
-            self._loop.watch_read(handle.launch.report_fd, lambda: self._launcher_reported(handle, number))
+            self._loop.watch_read(launch.report_fd, lambda: self._launcher_reported(handle, number))
 
     def _launch(self, handle: InstanceHandle) -> Launch:
         spec, slot = handle.spec, handle.slot
@@ -148,10 +167,20 @@ class Executor:
         if handle.child is not None:
             handle.child.on_exit = _nobody
         handle.child = handle.launch = None
-        self._could_not(handle, number, outcome.error)
+        self.could_not(handle, number, outcome.error)
 
-    def _could_not(self, handle: InstanceHandle, number: int, error: OxherdError) -> None:
-        """Give back what the start had taken, keep why it failed, and say so."""
+    def could_not(
+        self, handle: InstanceHandle, number: int, error: OxherdError, *, failure: dict[str, object] | None = None
+    ) -> None:
+        """Give back what the start had taken, keep why it failed, and say so.
+
+        Args:
+            handle: The instance.
+            number: The incarnation that did not come to be.
+            error: Why.
+            failure: What the app's own interpreter said of it, or None.
+        """
+        handle.failure = failure
         self._close_pipes(handle)
         self._cgroups.release(handle)
         cause = f"could not start: {error.message}"
@@ -193,6 +222,8 @@ class Executor:
         for pipe in handle.pipes:
             pipe.drain()
         detail = self._cards.ended(handle, status)
+        if handle.worker is not None:
+            self.need_hosting().gone(handle)
         self._feed(handle, Exited(number, status, detail))
 
     def sweep(self, handle: InstanceHandle, *, gentle: bool) -> None:
@@ -235,6 +266,9 @@ class Executor:
         return list({*left, *self._cgroups.members(handle)})
 
     def _close_pipes(self, handle: InstanceHandle) -> None:
+        if handle.worker is not None:
+            handle.worker.close()
+            handle.worker = None
         for pipe in handle.pipes:
             pipe.close_child_end()
             pipe.finish()

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from oxherd.core import fleet
 from oxherd.core.instance import State
-from oxherd.daemon.environment import child_environment, substitute
-from oxherd.errors import SpawnError
-from oxherd.system.spawn import LaunchRequest
+from oxherd.daemon.hooks import Hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from oxherd.config.model import Command
-    from oxherd.core.exits import ExitStatus
-    from oxherd.daemon.children import Children
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
-    from oxherd.daemon.sinks import Sinks
+    from oxherd.daemon.hooks import Hooks
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.system.spawn import Launch
 
 __all__ = ["Gate", "facts_of"]
-
-_SIGKILL = 9
 
 _UP = frozenset({State.STARTING, State.RUNNING})
 
@@ -49,18 +41,16 @@ class Gate:
 
     Args:
         supervisor: Gets the answers.
-        children: Watches ``pre_start``.
-        sinks: Where the output of ``pre_start`` goes.
+        hooks: Runs ``pre_start``.
     """
 
-    def __init__(self, supervisor: Supervisor, children: Children, sinks: Sinks) -> None:
+    def __init__(self, supervisor: Supervisor, hooks: Hooks) -> None:
         """Nobody waits yet."""
         self._supervisor = supervisor
-        self._children = children
-        self._sinks = sinks
+        self._hooks = hooks
         self._waiting: set[InstanceHandle] = set()
         self._told: dict[ProcessHandle, str] = {}
-        self._hooks: dict[ProcessHandle, Launch] = {}
+        self._launches: dict[ProcessHandle, Launch] = {}
 
     def ask(self, handle: InstanceHandle) -> None:
         """Let an instance wait for its permission, which may come at once."""
@@ -71,12 +61,10 @@ class Gate:
         """The instance does not want to start any more; a ``pre_start`` that no other one waits for is ended."""
         self._waiting.discard(handle)
         process = handle.process
-        launch = None if any(other.process is process for other in self._waiting) else self._hooks.pop(process, None)
+        launch = None if any(other.process is process for other in self._waiting) else self._launches.pop(process, None)
         if launch is not None:
             process.pre_start = ""
-            system = self._supervisor.system
-            system.kill_all(system.tree(launch.pid), _SIGKILL)
-            system.signal(launch.pid, launch.pidfd, _SIGKILL)
+            self._hooks.kill(launch)
 
     def changed(self, handle: InstanceHandle) -> None:
         """Another instance has changed: whoever waits for its process is considered again."""
@@ -120,76 +108,24 @@ class Gate:
 
         def over(error: str) -> None:
             # One that was ended because nobody waited any more says nothing; another may be at work already.
-            if launch is None or self._hooks.get(process) is launch:
-                self._hooks.pop(process, None)
+            if launch is None or self._launches.get(process) is launch:
+                self._launches.pop(process, None)
                 self._pre_start_over(process, error)
 
-        launch = self.run_hook(process, "pre_start", command, over)
+        stack = process.stack
+        hook = Hook(
+            process=process,
+            title="pre_start",
+            command=command,
+            spec=process.spec,
+            stack_name=stack.name,
+            env=stack.env,
+        )
+        launch = self._hooks.launch(hook, over)
         if launch is not None:
-            self._hooks[process] = launch
+            self._launches[process] = launch
 
     def _pre_start_over(self, process: ProcessHandle, error: str) -> None:
         process.pre_start = f"failed: {error}" if error else "done"
         for handle in tuple(process.instances.values()):
             self._consider(handle)
-
-    def run_hook(
-        self, process: ProcessHandle, title: str, command: Command, done: Callable[[str], None]
-    ) -> Launch | None:
-        """Run ``pre_start`` or ``pre_reload`` once, its output in the process's log.
-
-        Args:
-            process: Whose hook it is.
-            title: The key, for texts.
-            command: What to run.
-            done: Called once with "" or with what went wrong; before the return where it could not be started.
-
-        Returns:
-            The running hook, or None where it could not be started.
-        """
-        spec = process.spec
-        mark = f"{process.stack.mark}/{process.name}/{title}/{process.generation}"
-        pipe = None
-        try:
-            sink, _ = self._sinks.of(process)
-            pipe = sink.open_pipe(0)
-            launch = self._supervisor.system.launch(
-                LaunchRequest(
-                    argv=tuple(substitute(argument, 0) for argument in command.argv),
-                    cwd=spec.working_dir,
-                    env=child_environment(spec, process.stack.name, process.stack.env, 0, mark),
-                    stdout=pipe.child_fd,
-                    stderr=pipe.child_fd,
-                    user=spec.user,
-                    group=spec.group,
-                    umask=spec.umask,
-                    no_new_privs=spec.user is not None,
-                )
-            )
-        except (SpawnError, OSError) as error:
-            if pipe is not None:
-                pipe.close_child_end()
-                pipe.finish()
-            reason = error.message if isinstance(error, SpawnError) else error.strerror
-            done(f"{title} could not start: {reason}")
-            return None
-        pipe.close_child_end()
-        self._supervisor.tell("hook", f"{title} started", process)
-
-        def over(status: ExitStatus) -> None:
-            error = ""
-            if launch.report_fd is not None:
-                outcome = launch.outcome()
-                if outcome is not None and outcome.error is not None:
-                    error = f"{title} could not start: {outcome.error.message}"
-            pipe.drain()
-            left = self._supervisor.system.leftovers(mark, launch.pid, self._children.pids, ())
-            self._supervisor.system.kill_all(left, _SIGKILL)
-            pipe.finish()
-            if not error and not status.success:
-                error = f"{title} {status.text}"
-            self._supervisor.tell("hook", error or f"{title} done", process)
-            done(error)
-
-        self._children.adopt(launch, over)
-        return launch

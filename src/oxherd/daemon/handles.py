@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oxherd.system.cgroups import CgroupHandle
     from oxherd.system.ports import Pipe, Sink
     from oxherd.system.spawn import Launch
+    from oxherd.system.worker_handle import WorkerHandle
 
 __all__ = ["InstanceHandle", "ProcessHandle", "StackHandle", "life_policy"]
 
@@ -39,11 +40,17 @@ def life_policy(spec: ProcessSpec) -> LifePolicy:
         stop_signal=spec.stop.signal,
         stop_timeout=spec.stop.timeout,
         start_delay=spec.start_delay,
-        settle=None if oneshot or spec.health is not None else SETTLE,
-        ready_timeout=spec.ready_timeout,
+        settle=None if oneshot or spec.health is not None or spec.hosted else SETTLE,
+        ready_timeout=_boot_timeout(spec),
         oneshot=oneshot,
         run_timeout=run_timeout,
     )
+
+
+def _boot_timeout(spec: ProcessSpec) -> float | None:
+    if spec.ready_timeout is not None or spec.host is None or not spec.hosted:
+        return spec.ready_timeout
+    return spec.host.boot_timeout
 
 
 class InstanceHandle:
@@ -54,6 +61,7 @@ class InstanceHandle:
         "cards",
         "cgroup",
         "child",
+        "failure",
         "health",
         "launch",
         "leftovers_told",
@@ -61,20 +69,25 @@ class InstanceHandle:
         "main_pid",
         "memory_peak",
         "oom_before",
+        "pinned",
         "pipes",
         "process",
         "retired",
+        "serial",
         "slot",
         "spec",
         "start_ticks",
         "sweep_gentle",
         "timers",
+        "unready",
+        "worker",
     )
 
     def __init__(self, process: ProcessHandle, slot: int) -> None:
         """Make a stopped instance."""
         self.process = process
         self.slot = slot
+        self.serial = process.next_serial(slot)
         self.spec = process.spec
         self.machine = Instance(policy=life_policy(process.spec), generation=process.generation)
         self.launch: Launch | None = None
@@ -91,6 +104,10 @@ class InstanceHandle:
         self.start_ticks = 0
         self.oom_before: int | None = None
         self.memory_peak = 0
+        self.pinned: tuple[ProcessSpec, int] | None = None  # settings and generation of a reload that is not over
+        self.worker: WorkerHandle | None = None  # of a hosted process, while there is one
+        self.failure: dict[str, object] | None = None  # what the app's interpreter said about a failed start
+        self.unready = ""  # why it takes no traffic although it is healthy, by its readiness check
         self.cards: collections.deque[dict[str, object]] = collections.deque(maxlen=5)
 
     @property
@@ -102,7 +119,9 @@ class InstanceHandle:
     @property
     def key(self) -> str:
         """What the instance is called in the journal and, with the incarnation, in its mark."""
-        return f"{self.process.stack.mark}/{self.process.spec.name}/{self.slot}"
+        # A reload has two instances in one slot for a while: what is second has a number of its own.
+        beside = f"~{self.serial}" if self.serial else ""
+        return f"{self.process.stack.mark}/{self.process.spec.name}/{self.slot}{beside}"
 
     @property
     def mark(self) -> str:
@@ -122,8 +141,11 @@ class ProcessHandle:
         "generation",
         "instances",
         "last_run",
+        "others",
         "pre_start",
+        "reloading",
         "scale",
+        "serials",
         "sink_settings",
         "sinks",
         "spec",
@@ -136,6 +158,9 @@ class ProcessHandle:
         self.stack = stack
         self.spec = spec
         self.instances: dict[int, InstanceHandle] = {}
+        self.others: list[InstanceHandle] = []  # beside them: what a reload brings in, and what is on its way out
+        self.serials: dict[int, int] = {}
+        self.reloading = False
         self.generation = 0
         self.wanted = False
         self.scale: int | None = None  # what `oxherd scale` asked for, until the oxfile says something new
@@ -143,6 +168,19 @@ class ProcessHandle:
         self.sinks: dict[str, Sink] = {}  # by stream: output, or stdout and stderr
         self.pre_start = ""  # "", "running", "done" or "failed: ..." for the current generation
         self.last_run: float | None = None  # unix time of the last scheduled run
+
+    def everyone(self) -> Iterator[InstanceHandle]:
+        """Every instance: the current ones, and those a reload has beside them."""
+        yield from self.instances.values()
+        yield from self.others
+
+    def next_serial(self, slot: int) -> int:
+        """Return a number that tells the instances of a slot apart: 0 for the first one that is there."""
+        if slot not in self.instances and all(handle.slot != slot for handle in self.others):
+            self.serials.pop(slot, None)
+            return 0
+        self.serials[slot] = self.serials.get(slot, 0) + 1
+        return self.serials[slot]
 
     @property
     def name(self) -> str:
@@ -168,7 +206,7 @@ class ProcessHandle:
 class StackHandle:
     """One stack: where it comes from, whose environment it runs in, its processes."""
 
-    __slots__ = ("env", "identity", "mark", "name", "path", "processes", "profile", "ready_told")
+    __slots__ = ("env", "identity", "mark", "name", "path", "processes", "profile")
 
     def __init__(self, *, path: str, name: str, identity: str, mark: str) -> None:
         """Make a stack without processes."""
@@ -179,12 +217,11 @@ class StackHandle:
         self.profile: str | None = None
         self.env: dict[str, str] = {}
         self.processes: dict[str, ProcessHandle] = {}
-        self.ready_told = False
 
     def instances(self) -> Iterator[InstanceHandle]:
         """Every instance of every process."""
         for process in self.processes.values():
-            yield from process.instances.values()
+            yield from tuple(process.everyone())
 
     @property
     def wanted(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from oxherd.core.health import Check
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,11 +71,13 @@ class ProbeResult:
         ok: Whether the probe passed.
         detail: One line for people: "HTTP 503 from http://localhost:8000/health in 12 ms".
         seconds: How long it took.
+        check: Which question it answers: a `Check.READINESS` result condemns nobody.
     """
 
     ok: bool
     detail: str
     seconds: float
+    check: Check = Check.LIVENESS
 
 
 def trouble_of(error: OSError) -> bool:

@@ -6,6 +6,7 @@ program on this machine answers, and the certificate is made out for another nam
 
 from __future__ import annotations
 
+from oxherd.core.endpoint import Address
 from oxherd.daemon.probe import Outcome
 from oxherd.daemon.probes_tcp import Dial, phrase
 from oxherd.units import format_seconds
@@ -41,15 +42,21 @@ class HttpProbe:
         resolver: Looks names up.
         endpoint: What to ask.
         done: Called once with the outcome.
+        private: Path of a unix socket to ask instead, everything else being as the URL says: path, Host, TLS and the
+            server's name.
     """
 
-    def __init__(self, loop: Loop, resolver: Resolver, endpoint: Endpoint, done: Done) -> None:
+    def __init__(
+        self, loop: Loop, resolver: Resolver, endpoint: Endpoint, done: Done, *, private: str | None = None
+    ) -> None:
         """Connect to nothing yet."""
         self._loop = loop
         self._endpoint = endpoint
         self._done = done
         self._started = loop.now()
-        self._dial = Dial(loop, resolver, endpoint.address, opened=self._opened, failed=self._failed)
+        self._private = private is not None
+        address = endpoint.address if private is None else Address(path=private)
+        self._dial = Dial(loop, resolver, address, opened=self._opened, failed=self._failed)
         self._socket: socket.socket | None = None
         self._http: h11.Connection | None = None
         self._unsent = b""
@@ -62,7 +69,7 @@ class HttpProbe:
         if self._dial.resolving:
             return f"no address for {self._endpoint.address.host}"
         if self._socket is None:
-            return f"no connection to {self._endpoint.shown}"
+            return f"no connection to {self._place}"
         if self._status is None:
             return f"no answer from {self._endpoint.shown}"
         return f"HTTP {self._status} from {self._endpoint.shown} but no end of the answer"
@@ -210,7 +217,12 @@ class HttpProbe:
         self._done(Outcome(200 <= status < 400, f"HTTP {status} from {self._endpoint.shown} in {took}"))
 
     def _failed(self, outcome: Outcome) -> None:
-        self._done(Outcome(outcome.passed, f"{self._endpoint.shown}: {outcome.detail}"))
+        self._done(Outcome(outcome.passed, f"{self._place}: {outcome.detail}"))
+
+    @property
+    def _place(self) -> str:
+        """What could not be connected to; curl to the URL may well work where the worker's own socket does not."""
+        return f"{self._endpoint.shown} on the worker's own socket" if self._private else self._endpoint.shown
 
     def _finish(self, *, passed: bool, text: str) -> None:
         self.cancel()

@@ -6,15 +6,16 @@ import errno
 import os
 import socket
 
+from oxherd.core.endpoint import Address
 from oxherd.daemon.probe import Outcome, trouble_of
 from oxherd.daemon.resolver import known_addresses
+from oxherd.system.listeners import within_reach
 from oxherd.units import format_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oxherd.core.endpoint import Address
     from oxherd.daemon.probe import Done
     from oxherd.daemon.resolver import Resolver, SocketAddress
     from oxherd.system.loop import Loop, Timer
@@ -119,7 +120,7 @@ class Dial:
 
     def _connect(self, attempt: socket.socket, family: int, sockaddr: object) -> bool:
         """Begin to connect; False when this address has failed already."""
-        number = attempt.connect_ex(sockaddr)  # type: ignore[arg-type]
+        number = _begin_to_connect(attempt, sockaddr)
         if number in {0, errno.EINPROGRESS}:
             self._loop.watch_write(attempt.fileno(), self._writable)
             return True
@@ -159,6 +160,17 @@ class Dial:
             self._socket = None
 
 
+def _begin_to_connect(attempt: socket.socket, sockaddr: object) -> int:
+    """Return the errno of connect(2), 0 where it has worked at once."""
+    if not isinstance(sockaddr, str):
+        return attempt.connect_ex(sockaddr)  # type: ignore[arg-type]
+    try:
+        with within_reach(sockaddr) as short:
+            return attempt.connect_ex(short)
+    except OSError as error:  # its directory cannot be opened
+        return error.errno or errno.EINVAL
+
+
 def _is_itself(attempt: socket.socket) -> bool:
     """Whether a connection has met itself.
 
@@ -179,15 +191,18 @@ class TcpProbe:
         resolver: Looks names up.
         address: Where to.
         done: Called once with the outcome.
+        private: Path of a unix socket to connect to instead.
     """
 
-    def __init__(self, loop: Loop, resolver: Resolver, address: Address, done: Done) -> None:
+    def __init__(
+        self, loop: Loop, resolver: Resolver, address: Address, done: Done, *, private: str | None = None
+    ) -> None:
         """Connect to nothing yet."""
         self._loop = loop
-        self._address = address
+        self._address = address if private is None else Address(path=private)
         self._done = done
         self._started = loop.now()
-        self._dial = Dial(loop, resolver, address, opened=self._opened, failed=self._failed)
+        self._dial = Dial(loop, resolver, self._address, opened=self._opened, failed=self._failed)
 
     @property
     def missing(self) -> str:

@@ -5,8 +5,6 @@ Every method changes what is wanted first and writes it down, then returns the b
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile, ProcessSpec
 from oxherd.core import fleet
@@ -14,6 +12,7 @@ from oxherd.core.events import Restart, Start, Stop
 from oxherd.core.instance import State
 from oxherd.daemon.environment import account_of, keep
 from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle
+from oxherd.daemon.hooks import needs_restart
 from oxherd.daemon.operations import Goal, Target
 from oxherd.errors import UsageError
 
@@ -44,6 +43,10 @@ class Unit:
         """The instances that are meant, in the order of their slots."""
         chosen = sorted(self.process.instances.items())
         return [handle for slot, handle in chosen if self.slot is None or slot == self.slot]
+
+    def beside(self) -> list[InstanceHandle]:
+        """What a reload has beside them."""
+        return [handle for handle in self.process.others if self.slot is None or handle.slot == self.slot]
 
 
 class Change:
@@ -85,13 +88,17 @@ class StackKeeper:
 
     # -- finding ------------------------------------------------------------------------------------------------
 
+    def find(self, path: str) -> StackHandle | None:
+        """Return a stack by its path, or None if it is not registered."""
+        return self._supervisor.stacks.get(self._identify(path))
+
     def stack(self, path: str) -> StackHandle:
         """Return a stack by its path.
 
         Raises:
             UsageError: It is not registered.
         """
-        stack = self._supervisor.stacks.get(self._identify(path))
+        stack = self.find(path)
         if stack is None:
             raise UsageError(
                 f"the stack of {path} is not known to the supervisor", hint="start it with `oxherd start`", code="OX210"
@@ -139,7 +146,7 @@ class StackKeeper:
         Raises:
             UsageError: It asks for another user and the supervisor is not root.
         """
-        self._refuse_foreign_users(oxfile)
+        self.refuse_foreign_users(oxfile)
         identity = self._identify(oxfile.path)
         stack = self._supervisor.stacks.get(identity)
         if stack is None:
@@ -170,7 +177,12 @@ class StackKeeper:
             process.scale = None
         process.spec = spec
 
-    def _refuse_foreign_users(self, oxfile: Oxfile) -> None:
+    def refuse_foreign_users(self, oxfile: Oxfile) -> None:
+        """Insist that this supervisor may run the processes of an oxfile as whom they ask for.
+
+        Raises:
+            UsageError: It is not root, or there is no such user.
+        """
         for spec in oxfile.processes:
             if spec.user is None and spec.group is None:
                 continue
@@ -209,7 +221,9 @@ class StackKeeper:
         add, remove = fleet.scale_plan(present, process.wanted_instances)
         for slot in add:
             # One that is still on its way out comes back when it is gone: a slot never runs twice.
-            process.instances.setdefault(slot, InstanceHandle(process, slot)).retired = False
+            if slot not in process.instances:
+                process.instances[slot] = InstanceHandle(process, slot)
+            process.instances[slot].retired = False
         gone = [process.instances[slot] for slot in remove]
         for handle in gone:
             handle.retired = True
@@ -276,7 +290,7 @@ class StackKeeper:
             [
                 Target(handle=handle, goal=Goal.DOWN, event=Stop())
                 for name in level
-                for handle in by_name[name].handles()
+                for handle in (*by_name[name].handles(), *by_name[name].beside())
             ]
             for level in levels
         ]
@@ -350,7 +364,7 @@ class StackKeeper:
         change.added = list(difference.added)
         change.removed = list(difference.removed) if prune else []
         rest = [*difference.changed, *difference.unchanged]
-        change.changed = [name for name in rest if env_changed or self._needs_restart(old, stack, name)]
+        change.changed = [name for name in rest if env_changed or needs_restart(old[name], stack.processes[name].spec)]
         resized = [name for name in difference.changed if name not in change.changed]
         change.unchanged = [name for name in rest if name not in change.changed and name not in resized]
         gone = self._ordered_stop(stack, [Unit(stack.processes[name], None) for name in change.removed])
@@ -365,11 +379,6 @@ class StackKeeper:
         self._records.save(stack)
         change.batches = [*gone, up]
         return change
-
-    def _needs_restart(self, old: Mapping[str, ProcessSpec], stack: StackHandle, name: str) -> bool:
-        """Whether anything but the number of instances differs."""
-        spec = stack.processes[name].spec
-        return replace(old[name], instances=spec.instances, set_keys=spec.set_keys) != spec
 
     def _applied(self, process: ProcessHandle, *, fresh: bool, whole: bool) -> list[Target]:
         wanted = process.wanted or (fresh and not process.spec.disabled)

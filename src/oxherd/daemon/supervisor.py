@@ -13,6 +13,7 @@ from oxherd.core import commands as c
 from oxherd.core.events import Permitted, Restart, Start
 from oxherd.core.instance import Instance, State
 from oxherd.core.lifecycle import step
+from oxherd.core.restart import RestartMode
 from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle, life_policy
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.eventlog import EventLog
     from oxherd.daemon.executor import Executor
     from oxherd.daemon.gate import Gate
+    from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.journal import Journal
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Supervisor"]
 
 # Events worth a line in the process's own log file, so that its reader sees why the output stops or begins.
-_NOTED = frozenset({"spawn-failed", "ended", "killed", "unhealthy", "over-memory", "over-cpu", "timed-out", "crashed"})
+_NOTED = frozenset(
+    {"spawn-failed", "ended", "killed", "unhealthy", "over-memory", "over-cpu", "timed-out", "blocked", "crashed"}
+)
 
 
 class Supervisor:
@@ -60,13 +64,41 @@ class Supervisor:
         self.executor: Executor
         self.gate: Gate
         self.duties: Duties
+        self.hosting: Hosting | None = None
+        self._make_hosting: Callable[[], Hosting] | None = None
 
-    def assemble(self, *, executor: Executor, gate: Gate, duties: Duties, save: Callable[[StackHandle], None]) -> None:
-        """Complete the supervisor with the parts that call back into it; ``save`` writes a stack's record."""
+    def assemble(
+        self,
+        *,
+        executor: Executor,
+        gate: Gate,
+        duties: Duties,
+        save: Callable[[StackHandle], None],
+        make_hosting: Callable[[], Hosting] | None = None,
+    ) -> None:
+        """Complete the supervisor with the parts that call back into it.
+
+        Args:
+            executor: Carries commands out.
+            gate: Knows who may start.
+            duties: Probes, weighs, watches.
+            save: Writes a stack's record.
+            make_hosting: Makes what hosted processes need, when the first of them is started: a supervisor without any
+                does not carry it.
+        """
+        executor.need_hosting = self.need_hosting
+        self._make_hosting = make_hosting
         self.save = save
         self.executor = executor
         self.gate = gate
         self.duties = duties
+
+    def need_hosting(self) -> Hosting:
+        """Return what hosted processes need, made with the first of them."""
+        if self.hosting is None:
+            assert self._make_hosting is not None
+            self.hosting = self._make_hosting()
+        return self.hosting
 
     # -- what there is ------------------------------------------------------------------------------------------
 
@@ -117,8 +149,12 @@ class Supervisor:
             self._execute(handle, command)
         if handle.down and handle.retired:
             self.drop(handle)
-        if handle.down and all(other.down for other in handle.process.instances.values()):
+        if handle.down and all(other.down for other in handle.process.everyone()):
             self.executor.rest(handle.process)
+            if self.hosting is not None:
+                self.hosting.rest(handle.process)
+        if self.hosting is not None:
+            self.hosting.changed(handle)
         for observer in tuple(self._observers):
             observer(handle)
         if after.state is not before.state:
@@ -155,15 +191,20 @@ class Supervisor:
                 self.announce(handle, "ignored", detail)
 
     def _take_new_settings(self, handle: InstanceHandle) -> None:
-        """A new incarnation runs under the settings that were accepted last."""
+        """A new incarnation runs under the settings that were accepted last, or under those of its reload."""
         process = handle.process
-        handle.spec = process.spec
+        handle.spec, generation = handle.pinned or (process.spec, process.generation)
         handle.health = None
+        handle.unready = ""
+        handle.failure = None
         handle.memory_peak = 0
         machine = handle.machine
-        policy = life_policy(process.spec)
-        if machine.policy != policy or machine.generation != process.generation:
-            handle.machine = replace(machine, policy=policy, generation=process.generation)
+        policy = life_policy(handle.spec)
+        if handle.pinned is not None:
+            # What a reload brings in gets one try; the reload decides what its failure means.
+            policy = replace(policy, restart=replace(policy.restart, mode=RestartMode.NEVER))
+        if machine.policy != policy or machine.generation != generation:
+            handle.machine = replace(machine, policy=policy, generation=generation)
 
     # -- telling ------------------------------------------------------------------------------------------------
 
@@ -221,6 +262,8 @@ class Supervisor:
         self.duties.end(handle)
         if process.instances.get(handle.slot) is handle:
             del process.instances[handle.slot]
+        elif handle in process.others:
+            process.others.remove(handle)
         self._record(handle)
 
     def permitted(self, handle: InstanceHandle, *, ok: bool, detail: str = "") -> None:

@@ -10,6 +10,7 @@ import os
 
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
+from oxherd.daemon.hooks import Offer
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.rows import progress, row, rows
 from oxherd.daemon.stacks import Unit
@@ -17,13 +18,13 @@ from oxherd.errors import OperationError, OxherdError, ProtocolError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from oxherd.config.model import Command
     from oxherd.control.request import Request
     from oxherd.daemon.cards import CardWriter
     from oxherd.daemon.control_server import Reply
-    from oxherd.daemon.handles import ProcessHandle, StackHandle
+    from oxherd.daemon.handles import StackHandle
+    from oxherd.daemon.hooks import Hook, Hooks
     from oxherd.daemon.operations import Outcome
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.stacks import Batches, StackKeeper
@@ -44,6 +45,7 @@ class Verbs:
         keeper: What may be done to it.
         sinks: Knows the log files.
         cards: Knows why processes ended.
+        hooks: Runs what comes before a new generation.
         shutdown: Stops everything and ends the supervisor; calls back when all is down.
         facts: Extra facts for ``ping``.
     """
@@ -55,6 +57,7 @@ class Verbs:
         keeper: StackKeeper,
         sinks: Sinks,
         cards: CardWriter,
+        hooks: Hooks,
         shutdown: Callable[[Callable[[], None]], None],
         facts: Callable[[], dict[str, object]],
     ) -> None:
@@ -63,6 +66,7 @@ class Verbs:
         self._keeper = keeper
         self._sinks = sinks
         self._cards = cards
+        self._hooks = hooks
         self._shutdown = shutdown
         self._facts = facts
         self._verbs: dict[str, Callable[[Args, Reply], None]] = {
@@ -264,95 +268,102 @@ class Verbs:
         self._run(self._keeper.stop(stack, self._keeper.units(stack, _names(args))), reply, notes=[])
 
     def _restart(self, args: Args, reply: Reply) -> None:
-        stack, notes = self._register(args, running_too=True)
-        units = self._running_units(stack, args)
-        self._after_hooks(units, (), lambda: self._keeper.restart(stack, units), reply, notes)
-
-    def _reload(self, args: Args, reply: Reply) -> None:
-        stack, notes = self._register(args, running_too=True)
-        units = self._running_units(stack, args)
-        for unit in units:
-            self._sinks.reopen(unit.process)
-        notes.append("log files reopened; every instance was stopped, then started, one after the other")
-        reloaded = [unit.process for unit in units if unit.process.spec.pre_reload is not None]
-        plan = lambda: self._keeper.rolling_restart(stack, units)  # noqa: E731 - as in _restart
-        self._after_hooks(units, reloaded, plan, reply, notes, rolling=True)
-
-    def _after_hooks(
-        self,
-        units: list[Unit],
-        reloaded: Iterable[ProcessHandle],
-        plan: Callable[[], Batches],
-        reply: Reply,
-        notes: list[str],
-        *,
-        rolling: bool = False,
-    ) -> None:
-        """Run the hooks of a new generation while the old one serves, then the operation; a failure changes nothing.
-
-        What is down asks the gate when it starts, as at every start.
-        """
-        started = [
-            unit.process
-            for unit in units
-            if unit.slot is None
-            and unit.process.spec.pre_start is not None
-            and any(handle.machine.alive for handle in unit.process.instances.values())
-        ]
+        hooks = self._hooks_before(args, reload=False)
 
         def go() -> None:
-            batches = plan()
-            for process in started:
-                process.pre_start = "done"
-            self._run(batches, reply, notes=notes, rolling=rolling)
+            stack, notes = self._register(args, running_too=True)
+            batches = self._keeper.restart(stack, self._running_units(stack, args))
+            self._hooks.mark(hooks)
+            self._run(batches, reply, notes=notes)
 
-        hooks = [(process, "pre_reload", process.spec.pre_reload) for process in reloaded]
-        hooks += [(process, "pre_start", process.spec.pre_start) for process in started]
-        self._with_hooks(hooks, go, reply)
+        self._after_hooks(hooks, go, reply)
 
-    def _with_hooks(
-        self, hooks: list[tuple[ProcessHandle, str, Command | None]], go: Callable[[], None], reply: Reply
-    ) -> None:
-        """Run hooks one after the other, then go; the first failure is the answer."""
-        if not hooks:
-            go()
-            return
-        (process, title, command), *rest = hooks
+    def _reload(self, args: Args, reply: Reply) -> None:
+        hooks = self._hooks_before(args, reload=True)
 
-        def over(error: str) -> None:
-            if error:
-                reply.error(
-                    OperationError(
-                        f"{process.name}: {error}; nothing was changed",
+        def go() -> None:
+            stack, notes = self._register(args, running_too=True)
+            units = self._running_units(stack, args)
+            for unit in units:
+                self._sinks.reopen(unit.process)
+            notes.append("log files reopened; every instance was stopped, then started, one after the other")
+            batches = self._keeper.rolling_restart(stack, units)
+            self._hooks.mark(hooks)
+            self._run(batches, reply, notes=notes, rolling=True)
+
+        self._after_hooks(hooks, go, reply)
+
+    def _hooks_before(self, args: Args, *, reload: bool) -> list[Hook]:
+        """Return the hooks of the generations that a restart or reload begins, with the settings it brings."""
+        table = args.get("oxfile")
+        oxfile = decode(Oxfile, table) if isinstance(table, dict) else None
+        stack = self._keeper.find(str(args["stack"] if oxfile is None else oxfile.path))
+        if oxfile is not None:
+            self._keeper.refuse_foreign_users(oxfile)
+        if stack is None:
+            return []
+        offer = self._offer(stack, oxfile, args)
+        names = _names(args)
+        # What only the new oxfile has does not run yet.
+        bases = {name: name.partition(":")[0] for name in names}
+        known = [name for name, base in bases.items() if base in stack.processes or base not in offer.specs]
+        units = self._running_units(stack, {**args, "names": known}) if known or not names else []
+        reloaded = dict.fromkeys(unit.process for unit in units if reload)
+        started = dict.fromkeys(unit.process for unit in units if unit.slot is None)
+        hooks = [hook for process in reloaded for hook in offer.pre_reload(process)]
+        return hooks + [hook for process in started for hook in offer.pre_start(process)]
+
+    def _offer(self, stack: StackHandle, oxfile: Oxfile | None, args: Args) -> Offer:
+        return Offer.of(stack, oxfile, _environment(args), update_env=args.get("update_env") is True)
+
+    def _after_hooks(self, hooks: list[Hook], go: Callable[[], None], reply: Reply) -> None:
+        """Run the hooks of new generations while the old ones serve, then go; a failure changes nothing."""
+
+        def over(failed: Hook | None, error: str) -> None:
+            try:
+                if failed is not None:
+                    raise OperationError(
+                        f"{failed.process.name}: {error}; nothing was changed",
                         hint="its output is in the log",
                         code="OX420",
                     )
-                )
-            else:
-                self._with_hooks(rest, go, reply)
+                go()
+            except OxherdError as problem:
+                reply.error(problem)
 
-        if command is not None:
-            self._supervisor.gate.run_hook(process, title, command, over)
+        self._hooks.run(hooks, over)
 
     def _apply(self, args: Args, reply: Reply) -> None:
         oxfile = decode(Oxfile, _object(args["oxfile"]))
-        change = self._keeper.apply(
-            oxfile,
-            _environment(args),
-            update_env=args.get("update_env") is True,
-            prune=args.get("prune") is not False,
-        )
-        stack = self._keeper.stack(oxfile.path)
+        self._keeper.refuse_foreign_users(oxfile)
+        known = self._keeper.find(oxfile.path)
+        hooks: list[Hook] = []
+        if known is not None:
+            offer = self._offer(known, oxfile, args)
+            changing = [process for process in known.processes.values() if offer.restarts(process)]
+            hooks = [hook for process in changing for hook in offer.pre_start(process)]
 
-        def then(_outcome: Outcome) -> dict[str, object]:
-            return {
-                "added": change.added,
-                "changed": change.changed,
-                "removed": self._keeper.forget(stack, change.removed),
-                "unchanged": change.unchanged,
-            }
+        def go() -> None:
+            change = self._keeper.apply(
+                oxfile,
+                _environment(args),
+                update_env=args.get("update_env") is True,
+                prune=args.get("prune") is not False,
+            )
+            stack = self._keeper.stack(oxfile.path)
 
-        self._run(change.batches, reply, notes=[], then=then)
+            def then(_outcome: Outcome) -> dict[str, object]:
+                return {
+                    "added": change.added,
+                    "changed": change.changed,
+                    "removed": self._keeper.forget(stack, change.removed),
+                    "unchanged": change.unchanged,
+                }
+
+            self._hooks.mark(hooks)
+            self._run(change.batches, reply, notes=[], then=then)
+
+        self._after_hooks(hooks, go, reply)
 
     def _delete(self, args: Args, reply: Reply) -> None:
         stack = self._stack(args)

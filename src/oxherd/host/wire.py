@@ -8,11 +8,17 @@ supervisor goes on being understood.
 from __future__ import annotations
 
 import json
-from typing import Any
+
+# Not typing's own: the supervisor imports this module, and typing is a megabyte.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Message = dict[str, Any]
+else:
+    Message = dict
 
 __all__ = ["FDS", "LIMIT", "Message", "decode", "encode"]
-
-Message = dict[str, Any]
 
 # Bytes of a packet. Far below the default socket buffer of 208 KiB, so that a packet is sent whole or not at all.
 LIMIT = 60_000

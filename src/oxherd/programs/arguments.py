@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Options", "option_names", "unwrap"]
+__all__ = ["Options", "is_python", "option_names", "unwrap"]
 
 
 def option_names(text: str) -> frozenset[str]:
@@ -135,7 +135,7 @@ def _wrapper_length(name: str, rest: list[str]) -> int:
     """Return how many words of the command line wrap another one."""
     if _is_assignment(rest[0]):
         return 1
-    if _is_python(name):
+    if is_python(name):
         return _python_length(rest)
     if name in _PREFIXES:
         words, valued = _PREFIXES[name]
@@ -162,7 +162,8 @@ def _after_options(rest: list[str], at: int, valued: frozenset[str]) -> int:
     return at
 
 
-def _is_python(name: str) -> bool:
+def is_python(name: str) -> bool:
+    """Return whether a program of this name is a Python interpreter."""
     for prefix in ("python", "pypy"):
         if name.startswith(prefix) and not name.removeprefix(prefix).strip("0123456789.tdw"):
             return True

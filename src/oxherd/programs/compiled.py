@@ -9,10 +9,14 @@ import dataclasses
 from dataclasses import dataclass
 
 from oxherd.config import problems
+from oxherd.config.keys import HOSTED_ONLY
+from oxherd.config.model import ProcessType
 from oxherd.config.oxfile import load
-from oxherd.errors import ConfigError
+from oxherd.errors import ConfigError, Severity
 from oxherd.programs.applied import apply_program
 from oxherd.programs.interpreter import find_program
+from oxherd.programs.planning import Plan, plan_app, plan_command
+from oxherd.programs.probes import Probes
 from oxherd.programs.program import GENERIC, Program
 from oxherd.programs.recognise import recognise
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from oxherd.config.oxfile import Loaded
     from oxherd.config.problems import Place
     from oxherd.errors import Problem
+    from oxherd.programs.probes import Prober
 
 __all__ = ["Compiled", "compile_stack"]
 
@@ -39,6 +44,7 @@ class Compiled:
         notes: For each process what its program changed or means, for people.
         origins: For each process and canonical setting where its value comes from.
         programs: For each process the program that was recognised.
+        plans: For each process how it gets its listeners, and why.
     """
 
     oxfile: Oxfile
@@ -47,10 +53,16 @@ class Compiled:
     notes: Mapping[str, tuple[str, ...]]
     origins: Mapping[str, Mapping[str, str]]
     programs: Mapping[str, Program]
+    plans: Mapping[str, Plan]
 
 
 def compile_stack(
-    path: str, *, profile: str | None = None, environ: Mapping[str, str], strict_files: bool = False
+    path: str,
+    *,
+    profile: str | None = None,
+    environ: Mapping[str, str],
+    strict_files: bool = False,
+    probes: Prober | None = None,
 ) -> Compiled:
     """Read an oxfile and complete it with what is known of its programs.
 
@@ -58,7 +70,8 @@ def compile_stack(
         path: The file, as the user named it.
         profile: The profile to apply, if any.
         environ: The caller's environment.
-        strict_files: Whether a missing env_file is an error.
+        strict_files: Whether a missing env_file, or a missing engine, is an error.
+        probes: Whoever knows what interpreters have; they are asked where this is None.
 
     Raises:
         ConfigError: The file is wrong; holds every problem.
@@ -70,6 +83,8 @@ def compile_stack(
     notes: dict[str, tuple[str, ...]] = {}
     origins: dict[str, dict[str, str]] = {name: dict(settings) for name, settings in loaded.origins.items()}
     programs: dict[str, Program] = {}
+    plans: dict[str, Plan] = {}
+    asked = Probes() if probes is None else probes
     for spec in loaded.oxfile.processes:
         program = recognise(spec.command) if spec.command is not None else GENERIC
         changed, said = apply_program(spec, spec.set_keys)
@@ -77,9 +92,16 @@ def compile_stack(
         _program_origins(spec, changed, program, origins[spec.name])
         found += _advice(changed, program, loaded)
         errors += _singleton(changed, program, loaded)
-        specs.append(changed)
-        notes[spec.name] = (*said, *located)
+        plan = _plan(changed, program, environ, asked, strict=strict_files)
+        remarks = [remark.problem(_place(loaded, spec.name, *remark.keys)) for remark in plan.remarks]
+        errors += [problem for problem in remarks if problem.severity == Severity.ERROR]
+        found += [problem for problem in remarks if problem.severity != Severity.ERROR]
+        found += _idle_keys(plan, program, loaded)
+        origins[spec.name].update(plan.origins)
+        specs.append(plan.spec)
+        notes[spec.name] = (*said, *located, *plan.notes)
         programs[spec.name] = program
+        plans[spec.name] = plan
     if errors:
         raise ConfigError(tuple(sorted((*errors, *found), key=_order)))
     return Compiled(
@@ -89,7 +111,14 @@ def compile_stack(
         notes=notes,
         origins=origins,
         programs=programs,
+        plans=plans,
     )
+
+
+def _plan(spec: ProcessSpec, program: Program, environ: Mapping[str, str], probes: Prober, *, strict: bool) -> Plan:
+    if spec.app is not None:
+        return plan_app(spec, environ, probes, strict=strict)
+    return plan_command(spec, program, environ, probes, strict=strict)
 
 
 def _order(problem: Problem) -> tuple[str, int, str]:
@@ -114,6 +143,26 @@ def _singleton(spec: ProcessSpec, program: Program, loaded: Loaded) -> list[Prob
         return []
     place = _place(loaded, spec.name, "instances", "command")
     return [problems.singleton_instances(place, program.title, spec.instances)]
+
+
+def _idle_keys(plan: Plan, program: Program, loaded: Loaded) -> list[Problem]:
+    """Say which settings of workers do nothing, since the command runs by itself."""
+    spec = plan.spec
+    if spec.app is not None or spec.hosted:
+        return []
+    idle = sorted(HOSTED_ONLY & loaded.local[spec.name])
+    if spec.type is ProcessType.SCHEDULED:
+        idle = [key for key in idle if key != "timeout"]
+    why = f" ({plan.untouched})" if plan.untouched else ""
+    said = program.title if program is not GENERIC else "a program that brings no workers Oxherd could run"
+    found = []
+    for key in idle:
+        message = f"{key} is for workers of Oxherd, and this command runs {said}{why}"
+        hint = "remove it"
+        if key == "timeout":
+            hint = "for a service write stop_timeout, or timeout_secs under health_check"
+        found.append(problems.no_effect(_place(loaded, spec.name, key), message, hint=hint))
+    return found
 
 
 def _located(spec: ProcessSpec, environ: Mapping[str, str]) -> tuple[ProcessSpec, tuple[str, ...]]:

@@ -6,6 +6,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from oxherd.programs.arguments import is_python
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +74,7 @@ def find_interpreter(spec: ProcessSpec, environ: Mapping[str, str]) -> Found:
     if program is not None:
         if os.path.basename(program.path).startswith(("python", "pypy")):
             return Found(path=program.path, reason="the command runs it")
-        shebang = _shebang(program.path)
+        shebang = _shebang(program.path, dict(spec.env).get("PATH") or environ.get("PATH") or "")
         if shebang:
             return Found(path=shebang, reason=f"the first line of {program.path}")
     for venv in _VENVS:
@@ -82,8 +84,8 @@ def find_interpreter(spec: ProcessSpec, environ: Mapping[str, str]) -> Found:
     return Found(path=sys.executable, reason="no other was found, so it is Oxherd's own")
 
 
-def _shebang(path: str) -> str:
-    """Return the Python interpreter in the first line of a script, or an empty string."""
+def _shebang(path: str, search: str) -> str:
+    """Return the Python interpreter in the first line of a script, or an empty string; ``env`` looks on PATH."""
     try:
         with open(path, "rb") as file:
             head = file.read(512)
@@ -94,7 +96,9 @@ def _shebang(path: str) -> str:
         return ""
     words = os.fsdecode(head[2:].split(b"\n", 1)[0]).split()
     if words and os.path.basename(words[0]) == "env":
-        return ""
+        name = next((word for word in words[1:] if word != "-S"), "")
+        places = (os.path.join(folder, name) for folder in search.split(os.pathsep) if folder)
+        return next((place for place in places if is_python(name) and _executable(place)), "")
     # Installers write "#!/bin/sh" and a polyglot second line where the path is too long for a first line; execve(2).
     if words and os.path.basename(words[0]) == "sh" and b"'''exec' " in head:
         words = os.fsdecode(head.split(b"'''exec' ", 1)[1].split(b"\n", 1)[0]).replace('"', "").split()

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
     from oxherd.config.model import Command
 
-__all__ = ["CELERY_DRAIN", "recognise"]
+__all__ = [
+    "CELERY_DRAIN",
+    "DAPHNE_VALUED",
+    "GRANIAN_VALUED",
+    "GUNICORN_VALUED",
+    "HYPERCORN_VALUED",
+    "UVICORN_VALUED",
+    "recognise",
+]
 
 # Seconds a Celery worker is given to finish its tasks: a warm shutdown takes as long as the longest task.
 CELERY_DRAIN = 300.0
@@ -86,9 +94,10 @@ def _drain_time(seconds: float | None) -> float | None:
     return seconds + _MARGIN if seconds is not None and seconds + _MARGIN > 10 else None
 
 
-_UVICORN_VALUED = option_names(
+UVICORN_VALUED = option_names(
     "--host --port --uds --fd --reload-dir --reload-include --reload-exclude --reload-delay --workers --env-file "
     "--log-config --log-level --loop --http --ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout "
+    "--ws-per-message-deflate "
     "--lifespan --interface --root-path --forwarded-allow-ips --limit-concurrency --backlog --limit-max-requests "
     "--limit-max-requests-jitter --timeout-keep-alive --timeout-graceful-shutdown --timeout-worker-healthcheck "
     "--ssl-keyfile --ssl-certfile --ssl-keyfile-password --ssl-version --ssl-cert-reqs --ssl-ca-certs --ssl-ciphers "
@@ -97,7 +106,7 @@ _UVICORN_VALUED = option_names(
 
 
 def _uvicorn(args: tuple[str, ...]) -> Program:
-    options = Options(args, _UVICORN_VALUED)
+    options = Options(args, UVICORN_VALUED)
     uds = options.last("--uds")
     binds: tuple[Bind, ...] = ()
     if uds:
@@ -115,7 +124,7 @@ def _uvicorn(args: tuple[str, ...]) -> Program:
     )
 
 
-_GUNICORN_VALUED = option_names(
+GUNICORN_VALUED = option_names(
     "-c --config -b --bind --backlog -w --workers -k --worker-class --threads --worker-connections --max-requests "
     "--max-requests-jitter -t --timeout --graceful-timeout --keep-alive --limit-request-line --limit-request-fields "
     "--limit-request-field_size --reload-engine --reload-extra-file --chdir -e --env -p --pid --worker-tmp-dir -u --user "
@@ -127,7 +136,7 @@ _GUNICORN_VALUED = option_names(
 
 
 def _gunicorn(args: tuple[str, ...]) -> Program:
-    options = Options(args, _GUNICORN_VALUED)
+    options = Options(args, GUNICORN_VALUED)
     said = options.every("-b", "--bind")
     # A configuration file may say anything; without one gunicorn's default applies.
     binds = _addresses(said) if said else () if options.has("-c", "--config") else _tcp(None, None)
@@ -147,7 +156,7 @@ def _gunicorn(args: tuple[str, ...]) -> Program:
     )
 
 
-_HYPERCORN_VALUED = option_names(
+HYPERCORN_VALUED = option_names(
     "--access-log --access-logfile --access-logformat --backlog -b --bind --ca-certs --certfile --cert-reqs --ciphers "
     "-c --config --error-log --error-logfile --log-file --graceful-timeout --group -g --insecure-bind --keep-alive "
     "--keyfile --keyfile-password --log-config --log-level --max-requests --max-requests-jitter -p --pid --quic-bind "
@@ -157,7 +166,7 @@ _HYPERCORN_VALUED = option_names(
 
 
 def _hypercorn(args: tuple[str, ...]) -> Program:
-    options = Options(args, _HYPERCORN_VALUED)
+    options = Options(args, HYPERCORN_VALUED)
     said = options.every("-b", "--bind")
     return Program(
         name="hypercorn",
@@ -170,7 +179,7 @@ def _hypercorn(args: tuple[str, ...]) -> Program:
     )
 
 
-_DAPHNE_VALUED = option_names(
+DAPHNE_VALUED = option_names(
     "-p --port -b --bind --websocket_timeout --websocket_connect_timeout -u --unix-socket --fd -e --endpoint -v "
     "--verbosity -t --http-timeout --access-log --log-fmt --ping-interval --ping-timeout --application-close-timeout "
     "--root-path --proxy-headers-host --proxy-headers-port -s --server-name"
@@ -178,7 +187,7 @@ _DAPHNE_VALUED = option_names(
 
 
 def _daphne(args: tuple[str, ...]) -> Program:
-    options = Options(args, _DAPHNE_VALUED)
+    options = Options(args, DAPHNE_VALUED)
     path = options.last("-u", "--unix-socket")
     binds: tuple[Bind, ...] = ()
     if path:
@@ -188,7 +197,7 @@ def _daphne(args: tuple[str, ...]) -> Program:
     return Program(name="daphne", title="Daphne", drains="SIGTERM: closes its connections and exits", binds=binds)
 
 
-_GRANIAN_VALUED = option_names(
+GRANIAN_VALUED = option_names(
     "--host --port --uds --uds-permissions --http --ws --interface --workers --blocking-threads --runtime-threads "
     "--runtime-blocking-threads --runtime-mode --loop --task-impl --backlog --backpressure --http1-buffer-size "
     "--log-level --log-config --access-log-fmt --ssl-certificate --ssl-keyfile --ssl-keyfile-password --url-path-prefix "
@@ -198,7 +207,7 @@ _GRANIAN_VALUED = option_names(
 
 
 def _granian(args: tuple[str, ...]) -> Program:
-    options = Options(args, _GRANIAN_VALUED)
+    options = Options(args, GRANIAN_VALUED)
     uds = options.last("--uds")
     return Program(
         name="granian",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["ShellProgram", "program_of_shell"]
+__all__ = ["ShellProgram", "plain_words", "program_of_shell"]
 
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
 _LISTS = frozenset({";", "&&", "||", ";;", "&", "\n"})
 _REDIRECTIONS = frozenset({">", ">>", "<", ">&", "<&", "&>", "<<", "<<<", ">|"})
+
+# What may make a shell do something. An assignment is no such character, but then its program is not the first word.
+_SPECIAL = frozenset("$`*?[]~;&|<>(){}!=\\\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,18 @@ def program_of_shell(argv: tuple[str, ...]) -> ShellProgram | None:
     words = _words(last)
     becomes = bool(words) and words[0] == "exec"
     return ShellProgram(argv=tuple(words[1:] if becomes else words), replaced=becomes and not piped)
+
+
+def plain_words(argv: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the words of a command line, those of a script where that is one command that no shell changes.
+
+    None is a script whose shell does something: expands, redirects, or runs more than one command.
+    """
+    program = program_of_shell(argv)
+    if program is None:
+        return argv
+    script = argv[next(index for index, word in enumerate(argv[1:], 1) if _is_script_flag(word)) + 1]
+    return program.argv if program.argv and not _SPECIAL & set(script) else None
 
 
 def _is_script_flag(word: str) -> bool:

@@ -66,6 +66,16 @@ class CgroupHandle:
                 continue
         return sorted(found)
 
+    def add(self, pid: int) -> None:
+        """Move a process in, with all its threads.
+
+        Raises:
+            OSError: It is gone, or the kernel refuses.
+        """
+        for path in self.join_paths:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(str(pid))
+
     def kill(self) -> None:
         """SIGKILL every member, also those that are forking at this moment."""
         for kind, folder in zip(self.kinds, self.folders, strict=True):

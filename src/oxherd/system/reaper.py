@@ -9,7 +9,7 @@ import struct
 
 from oxherd.core.exits import ExitStatus
 
-__all__ = ["exit_of", "next_dead"]
+__all__ = ["decoded", "exit_of", "next_dead"]
 
 # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info), its size, the bit of ``mask`` that says that ``exit_code`` (at
 # offset 60, in the format of wait(2)) is filled in. Linux 6.15.
@@ -87,7 +87,7 @@ def _exit_of_stranger(pid: int, pidfd: int) -> ExitStatus | None:
         return ExitStatus()
     if not _MASK.unpack_from(info)[0] & _PIDFD_INFO_EXIT:
         return ExitStatus()
-    return _decoded(_EXIT_CODE.unpack(info)[0])
+    return decoded(_EXIT_CODE.unpack(info)[0])
 
 
 def _exit_without_waitid(pid: int) -> ExitStatus | None:
@@ -95,10 +95,11 @@ def _exit_without_waitid(pid: int) -> ExitStatus | None:
         found, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         return _exit_of_stranger(pid, -1)
-    return _decoded(status) if found else None
+    return decoded(status) if found else None
 
 
-def _decoded(status: int) -> ExitStatus:
+def decoded(status: int) -> ExitStatus:
+    """Return an exit status in the format of wait(2) as a value."""
     if os.WIFSIGNALED(status):
         return ExitStatus(signal=os.WTERMSIG(status), core_dumped=os.WCOREDUMP(status))
     return ExitStatus(code=os.WEXITSTATUS(status))

@@ -12,12 +12,13 @@ import pytest
 
 from oxherd.config.model import HealthSpec
 from oxherd.core.endpoint import Address
-from oxherd.core.health import Verdict
+from oxherd.core.health import Check, Verdict
 from oxherd.daemon import probes_tcp
 from oxherd.daemon.probe import ProbeContext, ProbeResult
 from oxherd.daemon.prober import Prober
 from oxherd.daemon.probes_tcp import Dial
 from oxherd.daemon.resolver import Resolver, known_addresses
+from oxherd.system.listeners import close_private, open_private, within_reach
 from support.fake_loop import FakeLoop
 from support.servers import Server, answer, closes, free_port, hangs, says, trickles
 
@@ -54,9 +55,10 @@ class Bench:
     def _look_up(self, host, port):
         return self.lookup(host, port)
 
-    def watch(self, key="web", *, ready=False, instance=0, **health) -> None:
+    def watch(self, key="web", *, ready=False, instance=0, private=None, lifelong=False, **health) -> None:
         spec = HealthSpec(**health)
-        self.prober.watch(key, spec, ProbeContext(instance=instance), self.loop.now(), ready=ready)
+        context = ProbeContext(instance=instance)
+        self.prober.watch(key, spec, context, self.loop.now(), ready=ready, private=private, lifelong=lifelong)
 
     def next_report(self, wait: float = 0.1) -> Report:
         """Let time pass until a probe begins, then serve sockets until its result is there."""
@@ -217,7 +219,7 @@ def test_an_answer_that_does_not_end_is_a_failure_at_the_timeout(bench, serve):
     url = f"http://127.0.0.1:{server.port}/"
     bench.watch(endpoint=url)
     bench.loop.advance(0.1)
-    bench.loop.run_until(lambda: "HTTP 200" in bench.prober._watched["web"].probe.missing)
+    bench.loop.run_until(lambda: "HTTP 200" in bench.prober._watched["web", Check.LIVENESS].probe.missing)
     bench.loop.advance(5.0)
     assert bench.reports[0].result.detail == f"HTTP 200 from {url} but no end of the answer within 5 s"
 
@@ -568,3 +570,205 @@ def test_a_readiness_url_alone_is_asked_until_it_passes_and_never_condemns(bench
     server.behaviour = answer(200)
     assert bench.next_report(1.0).verdict is Verdict.READY
     assert bench.loop.timers == 0
+
+
+# -- the socket of one worker ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_url_is_asked_on_the_workers_own_socket_with_everything_it_says(bench, serve, tmp_path, scheme):
+    """The public port is somebody else's: the answer has to come from the private socket."""
+    stranger = serve(answer(503))
+    path = str(tmp_path / "web-0.sock")
+    server = serve(answer(200), path=path, tls=scheme == "https")
+    url = f"{scheme}://localhost:{stranger.port}/health?deep=1"
+    bench.watch(endpoint=url, private=path)
+    report = bench.next_report()
+    assert report.result == ProbeResult(ok=True, detail=f"HTTP 200 from {url} in 0 ms", seconds=0.0)
+    assert stranger.requests == []
+    head, *lines = server.requests[0].decode().strip().split("\r\n")
+    assert head == "GET /health?deep=1 HTTP/1.1"
+    assert f"Host: localhost:{stranger.port}" in lines
+
+
+def test_a_name_in_the_url_is_not_looked_up_where_a_worker_has_its_own_socket(bench, serve, tmp_path):
+    def refuse(*_):
+        raise AssertionError("it was looked up")
+
+    bench.lookup = refuse
+    path = str(tmp_path / "web-0.sock")
+    server = serve(answer(200), path=path)
+    bench.watch(endpoint="http://app.example/health", private=path)
+    assert bench.next_report().result.ok
+    assert b"Host: app.example\r\n" in server.requests[0]
+
+
+def test_a_tcp_check_connects_to_the_workers_own_socket(bench, serve, tmp_path):
+    path = str(tmp_path / "web-0.sock")
+    serve(hangs, path=path)
+    bench.watch(tcp=f"127.0.0.1:{free_port()}", private=path)
+    assert bench.next_report().result.detail == f"connected to unix:{path} in 0 ms"
+
+
+def test_a_private_socket_is_reached_however_long_its_path(bench, serve, tmp_path):
+    folder = tmp_path / ("d" * 120)
+    folder.mkdir()
+    path = str(folder / "web-0.sock")
+    with within_reach(path) as short:
+        serve(answer(200), path=short)
+    before = open_fds()
+    bench.watch(endpoint="http://localhost:8000/", private=path)
+    assert bench.next_report().result.ok
+    bench.prober.forget("web")
+    assert open_fds() <= before
+
+
+@pytest.mark.parametrize("folder", ["", "d" * 120])
+def test_a_private_socket_that_is_not_there_is_said_to_be_what_is_missing(bench, tmp_path, folder):
+    bench.watch(endpoint="http://localhost:8000/", private=str(tmp_path / folder / "web-0.sock"))
+    assert bench.next_report().result.detail == (
+        "http://localhost:8000/ on the worker's own socket: no such file or directory"
+    )
+
+
+def test_a_worker_that_does_not_take_its_connections_is_said_not_to(bench, tmp_path):
+    listener, path = open_private(str(tmp_path), "web-0.sock")
+    listener.listen(0)
+    with socket.socket(socket.AF_UNIX) as first:
+        first.connect(path)
+        bench.watch(endpoint="http://localhost:8000/", private=path)
+        bench.loop.advance(6.0)
+    assert (
+        bench.reports[0].result.detail
+        == "no connection to http://localhost:8000/ on the worker's own socket within 5 s"
+    )
+    close_private(listener, path)
+
+
+# -- readiness for life ----------------------------------------------------------------------------------------------
+
+
+def test_readiness_and_liveness_are_asked_on_their_own_and_told_apart(bench, serve):
+    live, ready = serve(answer(200)), serve(answer(503))
+    bench.watch(
+        endpoint=f"http://127.0.0.1:{live.port}/health", readiness=f"http://127.0.0.1:{ready.port}/ready", lifelong=True
+    )
+    assert bench.prober.ready("web") is False
+    bench.loop.advance(0.1)
+    bench.loop.run_until(lambda: len(bench.reports) == 2)
+    assert {(report.result.check, report.verdict) for report in bench.reports} == {
+        (Check.LIVENESS, Verdict.READY),
+        (Check.READINESS, Verdict.NONE),
+    }
+    assert bench.prober.ready("web") is False, "one of two is not enough"
+    assert bench.prober.word("web") == "healthy"
+    assert bench.prober.last("web").detail == f"HTTP 200 from http://127.0.0.1:{live.port}/health in 0 ms"
+    assert bench.prober.last("web", Check.READINESS).ok is False
+    ready.behaviour = answer(200)
+    report = bench.next_report()
+    assert (report.result.check, report.verdict) == (Check.READINESS, Verdict.READY)
+    assert bench.prober.ready("web") is True
+
+
+def test_readiness_comes_and_goes_and_condemns_nobody(bench, serve):
+    """Out of the traffic within three seconds of the first failure, in again a second after it is well."""
+    server = serve(answer(200))
+    bench.watch(readiness=f"http://127.0.0.1:{server.port}/", interval=30.0, unhealthy_threshold=3, lifelong=True)
+    bench.chances = [1.0]
+    verdicts = [bench.next_report().verdict]
+    server.behaviour = answer(503)
+    verdicts += [bench.next_report(wait).verdict for wait in (30.0, 1.0, 1.0)]
+    assert bench.prober.ready("web") is False
+    assert bench.prober.word("web") == "failing"
+    verdicts += [bench.next_report(1.0).verdict for _ in range(5)]
+    server.behaviour = answer(200)
+    bench.chances = [1.0]
+    verdicts.append(bench.next_report(1.0).verdict)
+    assert bench.prober.ready("web") is True
+    assert bench.prober.word("web") == "healthy"
+    server.behaviour = answer(503)
+    verdicts += [bench.next_report(wait).verdict for wait in (30.0, 1.0, 1.0)]
+    none = Verdict.NONE
+    assert verdicts == [
+        Verdict.READY,
+        *(none, none, Verdict.NOT_READY),
+        *(none,) * 5,
+        Verdict.READY,
+        *(none, none, Verdict.NOT_READY),
+    ]
+    assert {report.result.check for report in bench.reports} == {Check.READINESS}
+
+
+def test_liveness_condemns_while_readiness_is_lost(bench, serve):
+    live, ready = serve(answer(200)), serve(answer(200))
+    bench.watch(
+        endpoint=f"http://127.0.0.1:{live.port}/",
+        readiness=f"http://127.0.0.1:{ready.port}/",
+        interval=1.0,
+        unhealthy_threshold=2,
+        lifelong=True,
+    )
+    bench.chances = [1.0, 1.0]
+    bench.loop.advance(0.1)
+    bench.loop.run_until(lambda: len(bench.reports) == 2)
+    live.behaviour = ready.behaviour = answer(500)
+    for count in (4, 6):
+        bench.loop.advance(1.0)
+        bench.loop.run_until(lambda count=count: len(bench.reports) == count)
+    assert {(report.result.check, report.verdict) for report in bench.reports[4:]} == {
+        (Check.LIVENESS, Verdict.UNHEALTHY),
+        (Check.READINESS, Verdict.NOT_READY),
+    }
+    assert bench.prober.word("web") == "unhealthy"
+
+
+def test_forgetting_ends_both_checks(bench, serve):
+    server = serve(hangs)
+    url = f"http://127.0.0.1:{server.port}/"
+    bench.watch(endpoint=url, readiness=url, lifelong=True)
+    bench.loop.advance(0.1)
+    bench.loop.run_until(lambda: len(server.requests) == 2)
+    bench.prober.forget("web")
+    assert bench.loop.timers == 0
+    assert bench.prober.word("web") is None
+    assert bench.prober.last("web") is None
+    assert bench.prober.ready("web") is True
+
+
+def test_readiness_that_comes_and_goes_slows_nobody_down(bench, serve):
+    """The ones that start share a budget of fast probes; one that was ready is no more among them."""
+    server = serve(answer(200))
+    bench.watch(
+        "flaps", readiness=f"http://127.0.0.1:{server.port}/", interval=1.0, unhealthy_threshold=1, lifelong=True
+    )
+    for status in (200, 503, 200, 503, 200):
+        server.behaviour = answer(status)
+        bench.chances = [1.0]
+        bench.next_report(1.0)
+    assert bench.prober._starting == 0
+    bench.prober.forget("flaps")
+    assert bench.prober._starting == 0
+
+
+def test_readiness_beside_another_check_is_not_asked_of_a_program_that_is_run_as_it_is(bench, serve):
+    live, ready = serve(answer(200)), serve(answer(200))
+    bench.watch(endpoint=f"http://127.0.0.1:{live.port}/", readiness=f"http://127.0.0.1:{ready.port}/")
+    assert bench.next_report().verdict is Verdict.READY
+    assert ready.requests == []
+    assert bench.prober.ready("web") is True
+
+
+def test_a_readiness_url_alone_says_which_check_it_is(bench, serve):
+    server = serve(answer(200))
+    bench.watch(readiness=f"http://127.0.0.1:{server.port}/")
+    assert bench.next_report().result.check is Check.READINESS
+    assert bench.loop.timers == 0
+
+
+def test_an_adopted_worker_can_lose_its_readiness_first(bench, serve):
+    server = serve(answer(503))
+    bench.watch(
+        readiness=f"http://127.0.0.1:{server.port}/", interval=10.0, unhealthy_threshold=1, lifelong=True, ready=True
+    )
+    assert bench.prober.ready("web") is True
+    assert bench.next_report(5.0).verdict is Verdict.NOT_READY

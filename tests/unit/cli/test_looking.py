@@ -179,7 +179,7 @@ def test_explain_as_json_is_one_document(oxherd, shop):
 
 
 def test_keys_that_are_not_active_yet_are_named(oxherd, folder):
-    (folder / "oxfile.toml").write_text('[processes.web]\napp = "main:app"\n')
+    (folder / "oxfile.toml").write_text('[processes.web]\ncommand = "true"\ngit_ref = "main"\n')
     assert "not active yet in this version: " in oxherd("explain").out
     assert "not active yet in this version: web." in oxherd("validate").out
 

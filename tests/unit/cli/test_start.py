@@ -230,18 +230,6 @@ def test_a_name_that_is_not_in_the_oxfile_is_refused_before_anything(oxherd, sup
     assert supervisor.asked("start") == []
 
 
-def test_apps_are_refused_with_what_to_write_instead(oxherd, supervise, folder):
-    (folder / "oxfile.toml").write_text('[processes.web]\napp = "main:app"\nbind = "0.0.0.0:9000"\n')
-    supervisor = supervise(environment=NEW)
-    done = oxherd("start")
-    assert done.code == 2
-    assert (
-        "web: app processes are not served yet by this version; "
-        'write command = "uvicorn main:app --host 0.0.0.0 --port 9000" [OX245]'
-    ) in done.err
-    assert supervisor.asked("start") == []
-
-
 def test_no_oxfile_says_where_to_get_one(oxherd, folder):
     done = oxherd("start")
     assert done.code == 2

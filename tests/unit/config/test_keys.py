@@ -126,6 +126,7 @@ APP = [
     ("ssl_keyfile", '"/k"', "app.ssl_keyfile", "/k"),
     ("access_log", "true", "app.access_log", True),
     ("access_log", '"/log"', "app.access_log", "/log"),
+    ("access_log", '"json"', "app.access_log", "json"),
     ("log_level", '"debug"', "app.log_level", "debug"),
     ("preload", "true", "app.preload", "true"),
     ("preload", '"auto"', "app.preload", "auto"),
@@ -197,7 +198,7 @@ def test_a_key_of_an_app_process(read, key, value, path, expected):
     app = "" if key == "app" else 'app = "main:app"\n'
     loaded = read(f"[processes.p]\n{app}{key} = {value}\n")
     assert field(path)(loaded.oxfile.process("p")) == expected
-    assert ("p", "app") in loaded.inactive
+    assert loaded.inactive == ()
 
 
 @pytest.mark.parametrize("where", ["process", "profile", "defaults"])
@@ -227,15 +228,35 @@ def test_the_tables_above_hold_every_key():
 def test_keys_of_later_features():
     """These are accepted and checked, and explain names them."""
     later = {key.name for key in keys.PROCESS.keys.values() if key.since is Since.LATER}
-    app_fields = {field.name for field in dataclasses.fields(AppSpec)} - {
-        "target",
-        "max_memory",
-        "timeout",
-        "server_options",
-    }
-    assert later == app_fields | {"app", "socket", "adopt", "git_repo", "git_ref", "pull_secret"}
-    assert keys.HEALTH.keys["readiness"].since is Since.LATER
+    assert later == {"git_repo", "git_ref", "pull_secret"}
+    assert keys.HEALTH.keys["readiness"].since is Since.ACTIVE
     assert keys.PROCESS.keys["pre_reload"].since is Since.ACTIVE
+
+
+def test_every_field_of_an_app_has_a_key():
+    """Each is either for apps alone, or for the workers of a hosted command too."""
+    fields = {field.name for field in dataclasses.fields(AppSpec)} - {"target", "max_memory"}
+    assert fields == keys.APP_ONLY | keys.HOSTED_ONLY
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "path", "expected"),
+    [
+        ("preload", "false", "host.preload", "false"),
+        ("balance", '"shared"', "host.balance", "shared"),
+        ("timeout", '"1m"', "host.block_timeout", 60.0),
+        ("graceful_timeout", '"1m"', "host.graceful_timeout", 60.0),
+        ("max_requests", "1000", "host.max_requests", 1000),
+        ("max_lifetime", '"1d"', "host.max_lifetime", 86400.0),
+    ],
+)
+def test_a_key_for_the_workers_of_a_command(one, key, value, path, expected):
+    """Whether its server is one that is hosted is not for the reader to say."""
+    assert field(path)(one(f'[processes.p]\ncommand = "x"\n{key} = {value}\n')) == expected
+
+
+def test_a_command_without_such_keys_has_nothing_of_it(one):
+    assert one('[processes.p]\ncommand = "x"\n').host is None
 
 
 def test_every_key_has_a_meaning_and_a_type():

@@ -12,6 +12,7 @@ from oxherd.config.oxfile import load
 from oxherd.config.problems import Place, show
 from oxherd.errors import ConfigError, Severity
 from oxherd.programs.compiled import compile_stack
+from oxherd.programs.probes import Installed
 
 WEB = '[processes.web]\ncommand = "run"\n'
 
@@ -513,6 +514,56 @@ def test_the_text_of_a_warning(here, code, text, rendered):
     assert warning.render() == rendered
 
 
+class Knows:
+    """Knows what every interpreter has, without asking it."""
+
+    def __init__(self, version=(3, 12, 1), **packages: str) -> None:
+        self.answer = Installed(version=version, packages=packages)
+
+    def installed(self, _python, _caller):
+        return self.answer
+
+
+APP = '[processes.web]\napp = "main:app"\nserver = "granian"\npython = "/usr/bin/env"\n'
+# Code at a start, code where the file alone is validated, what the interpreter has, the text after the code.
+INSTALLED = [
+    (
+        "OX115",
+        "OX160",
+        Knows(uvicorn="0.54.0"),
+        "oxfile.toml:3: processes.web.server: granian is not installed in the interpreter that is to serve the app",
+        (
+            "    found:    /usr/bin/env\n"
+            "    expected: an interpreter with granian\n"
+            '    hint:     /usr/bin/env -m pip install granian; or write python = "…" with the interpreter of the app'
+        ),
+    ),
+    (
+        "OX115",
+        "OX160",
+        Knows((3, 8, 10), granian="1.0"),
+        "oxfile.toml:4: processes.web.python: Oxherd's workers do not run on the Python of this app",
+        (
+            "    found:    /usr/bin/env, Python 3.8.10\n"
+            "    expected: Python 3.10 or newer\n"
+            "    hint:     make the virtual environment anew with a newer Python, or serve the app by a command of its own"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("row", INSTALLED, ids=lambda row: row[3][:12])
+def test_what_is_not_installed_is_an_error_at_a_start_only(here, row):
+    error, warning, probes, head, rest = row
+    path = here(APP)
+    (found,) = compile_stack(path, environ={}, probes=probes).warnings
+    assert found.render() == f"{head} [{warning}]\n{rest}"
+    with pytest.raises(ConfigError) as caught:
+        compile_stack(path, environ={}, strict_files=True, probes=probes)
+    (found,) = caught.value.problems
+    assert found.render() == f"{head} [{error}]\n{rest}"
+
+
 def test_a_missing_env_file_is_an_error_at_a_start(here):
     with pytest.raises(ConfigError) as caught:
         load(here(WEB + 'env_file = ".env"\n'), environ={}, strict_files=True)
@@ -566,6 +617,7 @@ def test_a_variable_of_an_env_file_without_a_value(here, write, tmp_path):
 def test_every_code_of_the_catalogue_is_covered_here():
     """A code without a text in this table is a text nobody has looked at."""
     special = {"OX110", "OX111", "OX154", "OX156"}
+    special |= {code for pair in INSTALLED for code in pair[:2]}
     assert {code for code, _, _ in (*ERRORS, *WARNINGS)} | special == set(problems.CATALOGUE)
 
 

@@ -55,5 +55,5 @@ def test_references_of_the_schema_lead_somewhere():
 
 def test_later_keys_say_so():
     page = reference.reference_markdown()
-    (line,) = [line for line in page.splitlines() if line.startswith("| `socket` |")]
+    (line,) = [line for line in page.splitlines() if line.startswith("| `git_ref` |")]
     assert "*(later)*" in line

@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oxherd.core.health import FIRST_GAP, HealthPolicy, HealthState, Verdict, begin, judge, next_probe_in
+from oxherd.core.health import (
+    FIRST_GAP,
+    HealthPolicy,
+    HealthState,
+    ReadinessState,
+    Verdict,
+    begin,
+    begin_readiness,
+    judge,
+    judge_readiness,
+    next_probe_in,
+    next_readiness_probe_in,
+)
 
 POLICY = HealthPolicy(interval=30.0, timeout=5.0, grace=10.0, healthy_threshold=2, unhealthy_threshold=3)
 
@@ -194,3 +206,102 @@ def test_verdicts_alternate_and_never_come_without_the_results_that_justify_them
         last = verdict if verdict is not Verdict.NONE else last
         assert state.ready == ready
         assert 0.0 < next_probe_in(state, policy, now) <= policy.interval
+
+
+# -- readiness --------------------------------------------------------------------------------------------------------
+
+
+def readiness(results: str, *, ready: bool = False) -> tuple[ReadinessState, list[Verdict]]:
+    """Play results, P and F, one a second, and return the state and a verdict for each."""
+    state = begin_readiness(POLICY, 0.0, ready=ready)
+    verdicts = []
+    for now, result in enumerate(results, 1):
+        state, verdict = judge_readiness(state, POLICY, passed=result == "P", now=float(now))
+        verdicts.append(verdict)
+    return state, verdicts
+
+
+@pytest.mark.parametrize(
+    ("results", "ready", "verdicts"),
+    [
+        ("P", False, "."),
+        ("PP", False, ".R"),
+        ("PFPFPP", False, ".....R"),
+        ("FFFFFFFFFF", False, ".........."),
+        ("PPFF", False, ".R.."),
+        ("PPFFPFFP", False, ".R......"),
+        ("PPFFF", False, ".R..N"),
+        ("PPFFFFFFFF", False, ".R..N....."),
+        ("PPFFFPFPP", False, ".R..N...R"),
+        ("PPFFFPPFFF", False, ".R..N.R..N"),
+        ("FFF", True, "..N"),
+        ("PPP", True, "..."),
+    ],
+)
+def test_readiness_is_given_and_taken_by_results_in_a_row(results, ready, verdicts):
+    letters = {Verdict.NONE: ".", Verdict.READY: "R", Verdict.NOT_READY: "N"}
+    assert "".join(letters[verdict] for verdict in readiness(results, ready=ready)[1]) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("results", "word"),
+    [
+        ("", None),
+        ("F", None),
+        ("P", None),
+        ("PP", "healthy"),
+        ("PPF", "failing"),
+        ("PPFFF", "failing"),
+        ("PPFFFP", "failing"),
+        ("PPFFFPP", "healthy"),
+    ],
+)
+def test_the_word_of_readiness(results, word):
+    assert readiness(results)[0].word == word
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "seconds"),
+    [
+        pytest.param(ReadinessState(late_since=10.0), 9.9, FIRST_GAP, id="within the grace"),
+        pytest.param(ReadinessState(late_since=10.0), 10.0, 1.0, id="after the grace"),
+        pytest.param(ReadinessState(late_since=10.0), 110.0, 10.0, id="long after the grace"),
+        pytest.param(ReadinessState(late_since=10.0), 1000.0, 30.0, id="never less often than the interval"),
+        pytest.param(ReadinessState(late_since=10.0, ready=True), 5.0, 30.0, id="ready"),
+        pytest.param(ReadinessState(late_since=10.0, ready=True, failures=1), 50.0, 1.0, id="a failure is confirmed"),
+        pytest.param(ReadinessState(late_since=100.0, lost=True, failures=3), 100.0, 1.0, id="lost"),
+        pytest.param(ReadinessState(late_since=100.0, lost=True, failures=3), 300.0, 20.0, id="lost for long"),
+    ],
+)
+def test_the_gap_between_readiness_probes(state, now, seconds):
+    assert next_readiness_probe_in(state, POLICY, now) == pytest.approx(seconds)
+
+
+def test_a_short_interval_wins_over_every_gap_of_readiness():
+    policy = HealthPolicy(interval=0.05)
+    for state in (
+        ReadinessState(late_since=10.0),
+        ReadinessState(late_since=0.0),
+        ReadinessState(late_since=0.0, ready=True, failures=1),
+        ReadinessState(late_since=0.0, lost=True),
+    ):
+        assert next_readiness_probe_in(state, policy, 5.0) == pytest.approx(0.05)
+
+
+@given(st.lists(st.booleans(), max_size=60), st.integers(1, 4), st.integers(1, 4))
+@settings(max_examples=200)
+def test_readiness_verdicts_alternate_and_follow_their_thresholds(results, healthy, unhealthy):
+    policy = HealthPolicy(healthy_threshold=healthy, unhealthy_threshold=unhealthy)
+    state = begin_readiness(policy, 0.0)
+    said = []
+    for now, passed in enumerate(results):
+        state, verdict = judge_readiness(state, policy, passed=passed, now=float(now))
+        recent = results[: now + 1]
+        if verdict is Verdict.READY:
+            assert recent[-healthy:] == [True] * healthy
+        if verdict is Verdict.NOT_READY:
+            assert recent[-unhealthy:] == [False] * unhealthy
+        if verdict is not Verdict.NONE:
+            said.append(verdict)
+        assert state.ready == (bool(said) and said[-1] is Verdict.READY)
+    assert said == [Verdict.READY, Verdict.NOT_READY] * (len(said) // 2) + [Verdict.READY] * (len(said) % 2)

@@ -103,12 +103,9 @@ def test_secrets_on_command_lines_are_not_shown_either(compiled):
 
 
 def test_an_explanation_names_what_is_not_active_yet(compiled):
-    text = '[processes.a]\napp = "main:app"\nworkers = 2\nbind = ["127.0.0.1:1"]\n[processes.b]\ncommand = "x"\n'
+    text = '[processes.a]\ncommand = "x"\ngit_ref = "main"\n[processes.b]\ncommand = "x"\n'
     result = compiled(text)
-    shown = explanation(result, "a")
-    assert set(shown.inactive) == {"app", "workers", "bind"}
-    assert shown.binds == ("127.0.0.1:1",)
-    assert shown.argv == ()
+    assert explanation(result, "a").inactive == ("git.ref",)
     assert explanation(result, "b").inactive == ()
 
 

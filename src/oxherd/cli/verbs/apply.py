@@ -41,9 +41,7 @@ def apply(*, configs: tuple[str, ...], profile: str | None, update_env: bool, no
     paths = find_paths(configs, os.environ)
     if not paths:
         raise no_oxfile()
-    compiled = [
-        compile_for_start(home, path, profile=profile, update_env=update_env, names=(), output=output) for path in paths
-    ]
+    compiled = [compile_for_start(home, path, profile=profile, update_env=update_env, output=output) for path in paths]
     report = Report(output=output, several=len(paths) > 1)
     for oxfile in compiled:
         with foreground_of(home, oxfile.path) or ensure_supervisor(home) as client:

@@ -70,9 +70,7 @@ def _again(
     for target in targets:
         # Ask for the supervisor first: without one there is nothing to restart, whatever the oxfile says.
         connect(home, target.path).close()
-        oxfile = compile_for_start(
-            home, target.path, profile=profile, update_env=update_env, names=target.names, output=output
-        )
+        oxfile = compile_for_start(home, target.path, profile=profile, update_env=update_env, output=output)
         planned.append((target, oxfile))
     report = Report(output=output, several=len(targets) > 1)
     for target, oxfile in planned:

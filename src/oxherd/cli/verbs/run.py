@@ -29,7 +29,6 @@ def run(*, names: tuple[str, ...], config: str | None, profile: str | None, no_c
     Right as PID 1 of a container too. Output goes to stdout with the name of its process in front. Ctrl-C (or SIGTERM) stops everything, a second one
     forces it. Ends when nothing is left to run, with the exit code of what failed.
     """
-    from oxherd.cli.compiling import refuse_apps  # noqa: PLC0415 - not for --help
     from oxherd.cli.output import Output  # noqa: PLC0415 - not for --help
     from oxherd.cli.targets import find_paths, no_oxfile, share_names  # noqa: PLC0415 - not for --help
     from oxherd.cli.where import shown  # noqa: PLC0415 - not for --help
@@ -42,7 +41,6 @@ def run(*, names: tuple[str, ...], config: str | None, profile: str | None, no_c
         raise no_oxfile()
     compiled = compile_stack(shown(paths[0]), profile=profile or None, environ=os.environ, strict_files=True)
     Output().problems(compiled.warnings)
-    refuse_apps(compiled.oxfile, names)
     share_names({paths[0]: [process.name for process in compiled.oxfile.processes]}, names)
     _refuse_running(home, paths[0])
     return _become(compiled.oxfile, names, no_color=no_color)

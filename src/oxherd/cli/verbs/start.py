@@ -104,8 +104,7 @@ def _plan(
     if not paths:
         raise no_oxfile()
     compiled = {
-        path: compile_for_start(home, path, profile=profile, update_env=update_env, names=names, output=output)
-        for path in paths
+        path: compile_for_start(home, path, profile=profile, update_env=update_env, output=output) for path in paths
     }
     processes = {path: [process.name for process in oxfile.processes] for path, oxfile in compiled.items()}
     return [(compiled[target.path], target) for target in share_names(processes, names)]

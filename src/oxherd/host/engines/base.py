@@ -16,11 +16,26 @@ if TYPE_CHECKING:
 
     from ..meters import Meters
 
-__all__ = ["App", "Engine", "EngineError", "Job", "Told"]
+__all__ = ["App", "Engine", "EngineError", "Job", "StartupError", "Told"]
 
 
 class EngineError(Exception):
     """The engine cannot serve this app with these options. The text says what, where, what was expected, what to do."""
+
+
+class StartupError(Exception):
+    """The app's own startup (its lifespan) failed, and the engine has printed why.
+
+    Attributes:
+        text: The last thing that was said, for a person.
+        traceback: All that was said.
+    """
+
+    def __init__(self, text: str, traceback: str = "") -> None:
+        """Say what."""
+        super().__init__(text)
+        self.text = text
+        self.traceback = traceback
 
 
 @dataclass(frozen=True)
@@ -98,10 +113,12 @@ class Engine(Protocol):
             private: A listening unix socket; health checks of this very worker come through it.
 
         Returns:
-            The exit code: 0 after a drain, 3 where the app's startup failed (the traceback was printed).
+            The exit code: 0 after a drain, 3 where the app's startup failed (the traceback was printed) and the engine
+            cannot tell more than that.
 
         Raises:
             EngineError: It cannot serve with these options.
+            StartupError: The app's startup failed; the engine has printed the traceback and knows what it was.
         """
 
     def accept(self, key: str, listener: socket.socket) -> None:
@@ -144,6 +161,8 @@ class Loader(Protocol):
         Raises:
             EngineError: The options are wrong; the text is the engine's own.
         """
+
+    # ``find(job) -> App`` may be there too: an engine whose targets are a language of their own imports them itself.
 
     def make(self, job: Job, app: App, meters: Meters, told: Told) -> Engine:
         """Return the engine of one worker, in the worker (after the fork).

@@ -1,0 +1,231 @@
+"""How a worker comes to be: forked from its release's zygote, or exec'd; either way it is an incarnation like any other."""
+
+from __future__ import annotations
+
+import os
+
+from oxherd.daemon.environment import child_environment
+from oxherd.daemon.hosting.jobs import boot_argv, differences, job_of, title_of, worker_environment
+from oxherd.errors import OxherdError, SpawnError
+from oxherd.system.spawn import Launch, LaunchRequest
+from oxherd.system.worker_handle import WorkerHandle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oxherd.daemon.cgrouping import Cgroups
+    from oxherd.daemon.executor import Executor
+    from oxherd.daemon.handles import InstanceHandle
+    from oxherd.daemon.hosting.host import Host, Release
+    from oxherd.daemon.hosting.zygotes import Zygotes
+    from oxherd.daemon.sinks import Sinks
+    from oxherd.host.wire import Message
+    from oxherd.system.loop import Loop
+    from oxherd.system.ports import System
+
+    Said = Callable[[InstanceHandle, WorkerHandle, Message], None]
+
+__all__ = ["Births"]
+
+_EAGAIN = 11
+
+
+class Births:
+    """Makes workers.
+
+    Args:
+        loop: For their channels.
+        system: Starts those that are exec'd.
+        sinks: Where their output goes.
+        cgroups: Hard limits.
+        executor: Takes the process, or why there is none.
+        zygotes: Fork the others.
+        directory: Where private listeners have their files.
+        said: Takes what a worker says.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        system: System,
+        sinks: Sinks,
+        cgroups: Cgroups,
+        executor: Executor,
+        zygotes: Zygotes,
+        directory: str,
+        said: Said,
+    ) -> None:
+        """Keep the parts."""
+        self._loop = loop
+        self._system = system
+        self._sinks = sinks
+        self._cgroups = cgroups
+        self._executor = executor
+        self._zygotes = zygotes
+        self._directory = directory
+        self._said = said
+        self._token = 0
+        self._waiting: dict[InstanceHandle, tuple[Release, Callable[[], None]]] = {}
+
+    def begin(self, host: Host, handle: InstanceHandle, number: int) -> None:
+        """Begin to make the worker of an incarnation; `Executor.born` or `Executor.could_not` is called, perhaps later."""
+        release = host.release(handle.machine.generation, handle.spec)
+
+        def decided() -> None:
+            self._waiting.pop(handle, None)
+            if handle.machine.incarnation == number:
+                self._make(host, release, handle, number)
+
+        self._waiting[handle] = (release, decided)
+        self._zygotes.when_decided(host, release, decided)
+
+    def cancel(self, handle: InstanceHandle) -> None:
+        """The incarnation is not wanted any more: end its waiting, if it waits for an import."""
+        waiting = self._waiting.pop(handle, None)
+        if waiting is not None:
+            release, decided = waiting
+            self._zygotes.forget(release, decided)
+            self._executor.could_not(handle, handle.machine.incarnation, OxherdError("stopped before it was started"))
+
+    def _make(self, host: Host, release: Release, handle: InstanceHandle, number: int) -> None:
+        failure = None if release.zygote is None else release.zygote.failure
+        if not release.exec_only and not release.forks and failure is not None:
+            self._executor.could_not(handle, number, _import_error(failure), failure=failure)
+            return
+        try:
+            self._prepare(handle)
+            if release.exec_only:
+                self._exec(handle, number, release)
+            else:
+                self._fork(host, release, handle, number)
+        except OxherdError as error:
+            self._executor.could_not(handle, number, error)
+        except OSError as error:
+            # No descriptors, no memory for its meters: the machine's trouble, which may pass.
+            self._executor.could_not(handle, number, OxherdError(f"making its pipes: {error.strerror}"))
+
+    def _prepare(self, handle: InstanceHandle) -> None:
+        sink, error_sink = self._sinks.of(handle.process)
+        self._token += 1
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        worker = WorkerHandle(self._loop, self._directory, f"{os.getpid():x}-{self._token:x}")
+        handle.worker = worker
+        worker.connect(lambda message, fds: self._heard(handle, worker, message, fds), lambda: None)
+        handle.pipes = [sink.open_pipe(handle.slot)]
+        if error_sink is not None:
+            handle.pipes.append(error_sink.open_pipe(handle.slot))
+
+    def _heard(self, handle: InstanceHandle, worker: WorkerHandle, message: Message, fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)  # a worker has nothing to give; what it sends all the same must not pile up
+        if handle.worker is worker:
+            self._said(handle, worker, message)
+
+    # -- exec ---------------------------------------------------------------------------------------------------
+
+    def _exec(self, handle: InstanceHandle, number: int, release: Release) -> None:
+        spec, worker = handle.spec, handle.worker
+        assert worker is not None
+        assert worker.theirs is not None
+        channel_fd = worker.theirs.fileno()
+        launch = self._system.launch(
+            LaunchRequest(
+                argv=boot_argv(spec, "worker", channel_fd),
+                cwd=spec.working_dir,
+                env=worker_environment(handle),
+                stdout=handle.pipes[0].child_fd,
+                stderr=handle.pipes[-1].child_fd,
+                pass_fds=(channel_fd,),
+                user=spec.user,
+                group=spec.group,
+                umask=spec.umask,
+                nice=spec.nice,
+                nofile=spec.limits.nofile,
+                cgroups=self._cgroups.join(handle),
+                no_new_privs=spec.user is not None,
+            )
+        )
+        stack = handle.process.stack.name
+        worker.say(
+            "boot",
+            worker.gifts,
+            job=job_of(spec, stack, release.generation),
+            slot=handle.slot,
+            incarnation=number,
+            title=title_of(handle, spec, stack, release.generation),
+        )
+        self._born(handle, number, launch, forked=False)
+
+    # -- fork ---------------------------------------------------------------------------------------------------
+
+    def _fork(self, host: Host, release: Release, handle: InstanceHandle, number: int) -> None:
+        spec, worker, zygote = handle.spec, handle.worker, release.zygote
+        stack = host.process.stack
+        assert worker is not None
+        assert worker.theirs is not None
+        assert zygote is not None
+        self._cgroups.join(handle)
+        self._token += 1
+        token = self._token
+        base = child_environment(spec, stack.name, stack.env, 0, self._zygotes.mark(host, release))
+        sent = zygote.fork(
+            (handle.pipes[0].child_fd, handle.pipes[-1].child_fd, worker.theirs.fileno(), *worker.gifts),
+            slot=handle.slot,
+            incarnation=token,
+            env=differences(base, worker_environment(handle)),
+            title=title_of(handle, spec, stack.name, release.generation),
+        )
+        if not sent:
+            raise SpawnError("asking its zygote for a fork", _EAGAIN, spec.name, "it does not listen")
+        release.awaiting[token] = lambda answer, fds: self._answered(host, handle, number, answer, fds)
+
+    def _answered(
+        self, host: Host, handle: InstanceHandle, number: int, answer: dict[str, object], fds: list[int]
+    ) -> None:
+        if handle.machine.incarnation != number:
+            # Cannot be: an incarnation ends with the answer to its fork. A stray process would be worse than a kill.
+            if "pid" in answer:
+                self._system.signal(int(str(answer["pid"])), fds[0] if fds else -1, 9)
+            for fd in fds:
+                os.close(fd)
+            return
+        match answer["kind"]:
+            case "forked":
+                pid = int(str(answer["pid"]))
+                if handle.cgroup is not None:
+                    handle.cgroup.add(pid)
+                self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=True)
+            case "lost":
+                # Its zygote has died with the question: ask the next one.
+                self._drop(handle)
+                self.begin(host, handle, number)
+            case _:
+                text = str(answer.get("text", "no reason"))
+                error = SpawnError(
+                    "forking it from its zygote", int(str(answer.get("errno", 0))), handle.spec.name, text
+                )
+                self._executor.could_not(handle, number, error)
+
+    def _drop(self, handle: InstanceHandle) -> None:
+        for pipe in handle.pipes:
+            pipe.close_child_end()
+            pipe.finish()
+        handle.pipes = []
+        if handle.worker is not None:
+            handle.worker.close()
+            handle.worker = None
+
+    def _born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: bool) -> None:
+        for pipe in handle.pipes:
+            pipe.close_child_end()
+        if handle.worker is not None:
+            handle.worker.handed_over()
+        handle.oom_before = self._cgroups.oom_kills(handle)
+        self._executor.born(handle, number, launch, forked=forked)
+
+
+def _import_error(failure: dict[str, object]) -> OxherdError:
+    text = str(failure.get("text", "")) or "its app cannot be imported"
+    return OxherdError(text, hint=str(failure.get("traceback", "")).strip())

@@ -1,0 +1,261 @@
+"""Hosted processes as the rest of the supervisor sees them.
+
+The lifecycle knows nothing of listeners and workers: it says "spawn", "signal", "gone". Here these words meet what only
+a hosted process has, and what workers say becomes events of the lifecycle.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oxherd.core.events import BecameReady
+from oxherd.core.instance import Desired, Reason, State
+from oxherd.daemon.hosting.births import Births
+from oxherd.daemon.hosting.host import Host
+from oxherd.daemon.hosting.lending import Lending
+from oxherd.daemon.hosting.pulses import Pulses
+from oxherd.daemon.hosting.zygotes import Zygotes
+from oxherd.errors import OxherdError
+from oxherd.system.listener_set import ListenerSet
+from oxherd.system.listeners import parse_bind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from oxherd.control.paths import Home
+    from oxherd.daemon.cgrouping import Cgroups
+    from oxherd.daemon.children import Children
+    from oxherd.daemon.executor import Executor
+    from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.sinks import Sinks
+    from oxherd.daemon.supervisor import Supervisor
+    from oxherd.host.wire import Message
+    from oxherd.system.worker_handle import WorkerHandle
+
+__all__ = ["Hosting"]
+
+_SERVING = frozenset({State.STARTING, State.RUNNING})
+
+
+class Hosting:
+    """Owns the hosts.
+
+    Args:
+        supervisor: Gets the events.
+        executor: Takes the processes.
+        children: Hears of exits.
+        sinks: The log files.
+        cgroups: Hard limits.
+        home: Where private listeners have their files.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        executor: Executor,
+        *,
+        children: Children,
+        sinks: Sinks,
+        cgroups: Cgroups,
+        home: Home,
+    ) -> None:
+        """Hold nothing yet."""
+        self._supervisor = supervisor
+        self._executor = executor
+        self._hosts: dict[ProcessHandle, Host] = {}
+        self.zygotes = Zygotes(
+            loop=supervisor.loop,
+            system=supervisor.system,
+            children=children,
+            sinks=sinks,
+            tell=lambda host, kind, text: supervisor.tell(kind, text, host.process),
+        )
+        self._births = Births(
+            loop=supervisor.loop,
+            system=supervisor.system,
+            sinks=sinks,
+            cgroups=cgroups,
+            executor=executor,
+            zygotes=self.zygotes,
+            directory=os.path.join(home.runtime, "workers"),
+            said=self._said,
+        )
+        self.lending = Lending(self.serves, supervisor.announce)
+        self.pulses = Pulses(supervisor, self)
+        self._observers: list[Callable[[InstanceHandle], None]] = []
+        self.recycle: Callable[[InstanceHandle, str], None] = _unheard
+
+    def observe(self, callback: Callable[[InstanceHandle], None]) -> Callable[[], None]:
+        """Call back when a worker begins or ends to accept; the returned function ends it."""
+        self._observers.append(callback)
+        return lambda: self._observers.remove(callback)
+
+    # -- what there is ------------------------------------------------------------------------------------------
+
+    def hosts(self) -> Iterator[Host]:
+        """Every host that holds something."""
+        return iter(tuple(self._hosts.values()))
+
+    def host(self, process: ProcessHandle) -> Host:
+        """Return the host of a process, made here if it is new."""
+        host = self._hosts.get(process)
+        if host is None:
+            host = self._hosts[process] = Host(process)
+        return host
+
+    def serves(self, host: Host, handle: InstanceHandle) -> bool:
+        """Whether a worker can take connections: it has started, its code is proven, and nothing speaks against it."""
+        worker, machine = handle.worker, handle.machine
+        if worker is None or not worker.started or worker.draining or not worker.hears:
+            return False
+        if machine.state not in _SERVING or machine.desired is Desired.DOWN or handle.unready:
+            return False
+        release = host.releases.get(machine.generation)
+        proven = machine.state is State.RUNNING or (release is not None and release.proven and handle.pinned is None)
+        return proven and not self.pulses.stalled(handle)
+
+    def accepting(self, host: Host, handle: InstanceHandle) -> bool:
+        """Whether a worker has said of everything it was given that it accepts there."""
+        worker = handle.worker
+        return (
+            self.serves(host, handle) and worker is not None and bool(worker.asked) and worker.asked <= worker.accepting
+        )
+
+    def replace(self, handle: InstanceHandle, reason: Reason, detail: str) -> bool:
+        """Begin to replace a worker that a verdict is about; False where it has to be ended first."""
+        del handle, reason, detail
+        return False
+
+    # -- listeners ----------------------------------------------------------------------------------------------
+
+    def open_listeners(self, host: Host, handle: InstanceHandle) -> None:
+        """Make sure that the listeners of the process are there, those of this slot included.
+
+        Raises:
+            OxherdError: An address cannot be had; says why, and who has it.
+        """
+        spec = handle.spec.host
+        assert spec is not None
+        if host.listeners is None:
+            addresses = [parse_bind(text) for text in spec.bind]
+            host.listeners = ListenerSet(addresses, balance=spec.balance, backlog=spec.backlog)
+        host.listeners.ensure(max(handle.slot + 1, host.process.wanted_instances))
+
+    # -- what the lifecycle asks --------------------------------------------------------------------------------
+
+    def spawn(self, handle: InstanceHandle, number: int) -> None:
+        """Begin an incarnation."""
+        host = self.host(handle.process)
+        try:
+            self.open_listeners(host, handle)
+        except (OxherdError, OSError) as error:
+            told = error if isinstance(error, OxherdError) else OxherdError(f"opening its listeners: {error.strerror}")
+            self._executor.could_not(handle, number, told)
+            return
+        self._births.begin(host, handle, number)
+
+    def changed(self, handle: InstanceHandle) -> None:
+        """An instance of any kind has changed."""
+        host = self._hosts.get(handle.process)
+        if host is None:
+            return
+        machine = handle.machine
+        if machine.state is State.SPAWNING and machine.desired is Desired.DOWN:
+            self._births.cancel(handle)
+        if machine.state is State.RUNNING and handle.worker is not None:
+            release = host.releases.get(machine.generation)
+            if release is not None:
+                release.proven = True
+            if not handle.worker.ready_at:
+                handle.worker.ready_at = self._supervisor.loop.now()
+                self.pulses.begin()
+        self.settle(host)
+
+    def settle(self, host: Host) -> None:
+        """Look again who accepts where, and let go of releases nobody needs."""
+        self.lending.settle(host)
+        for release in host.unused():
+            self.zygotes.end(release)
+            del host.releases[release.generation]
+
+    def gone(self, handle: InstanceHandle) -> None:
+        """The main process of an incarnation is gone; its meters can be read until the sweep is over."""
+        worker = handle.worker
+        if worker is not None:
+            self.host(handle.process).bury(worker, self._supervisor.loop.now())
+            worker.started = False
+            worker.accepting.clear()
+            worker.asked.clear()
+
+    def rest(self, process: ProcessHandle) -> None:
+        """All instances of a process are down: what is not wanted any more gives everything back."""
+        host = self._hosts.get(process)
+        if host is None or any(not handle.down for handle in process.everyone()):
+            return
+        if process.wanted and any(handle.machine.desired is Desired.UP for handle in process.instances.values()):
+            crashed = all(handle.machine.state in {State.CRASHED, State.EXITED} for handle in process.everyone())
+            if not crashed:
+                return
+        self.close(host)
+
+    def close(self, host: Host) -> None:
+        """Let the zygotes go and close the listeners."""
+        for release in tuple(host.releases.values()):
+            self.zygotes.end(release)
+        host.releases.clear()
+        if host.listeners is not None:
+            host.listeners.close()
+            host.listeners = None
+        self._hosts.pop(host.process, None)
+
+    # -- what workers say ---------------------------------------------------------------------------------------
+
+    def _said(self, handle: InstanceHandle, worker: WorkerHandle, message: Message) -> None:
+        host = self.host(handle.process)
+        key = str(message.get("key", ""))
+        match message["kind"]:
+            case "started":
+                worker.started = True
+                worker.facts = message
+                self._started(handle)
+            case "accepting":
+                if key in worker.asked:
+                    worker.accepting.add(key)
+                self.settle(host)
+                for observer in tuple(self._observers):
+                    observer(handle)
+            case "released":
+                worker.accepting.discard(key)
+            case "refused":
+                worker.asked.discard(key)
+                self._supervisor.announce(handle, "refused", f"{key}: {message.get('text', '')}")
+            case "draining":
+                worker.draining = True
+                worker.accepting.clear()
+                self.settle(host)
+            case "drained":
+                closed = int(str(message.get("closed", 0)))
+                if closed:
+                    self._supervisor.announce(handle, "drain-cut", f"{closed} connections were still open at the end")
+            case "failed":
+                worker.failure = message
+                handle.failure = message
+            case "recycle":
+                self.recycle(handle, str(message.get("reason", "it asks for it")))
+            case _:
+                pass
+
+    def _started(self, handle: InstanceHandle) -> None:
+        supervisor = self._supervisor
+        if handle.machine.state is not State.STARTING:
+            return
+        if handle.spec.health is None:
+            supervisor.feed(handle, BecameReady(handle.machine.incarnation))
+        else:
+            supervisor.duties.probe(handle)
+        self.settle(self.host(handle.process))
+
+
+def _unheard(_handle: InstanceHandle, _reason: str) -> None:
+    """Hear of a worker that wants to be replaced before anybody can do that."""

@@ -1,0 +1,278 @@
+"""The zygotes of all hosted processes: started when first needed, replaced when they die, ended with their release.
+
+A zygote that dies takes nobody with it: its workers go on, and the supervisor, as their subreaper, inherits them. A
+fork that was asked for and not answered is asked for again, of the next zygote.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oxherd.daemon.environment import child_environment
+from oxherd.daemon.hosting.jobs import boot_argv, job_of
+from oxherd.errors import OxherdError, SpawnError
+from oxherd.system.spawn import Launch, LaunchRequest
+from oxherd.system.zygote_handle import ZygoteHandle, ZygoteState
+from oxherd.units import format_seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oxherd.core.exits import ExitStatus
+    from oxherd.daemon.children import Children
+    from oxherd.daemon.hosting.host import Host, Release
+    from oxherd.daemon.sinks import Sinks
+    from oxherd.system.loop import Loop
+    from oxherd.system.ports import Pipe, System
+
+__all__ = ["Zygotes"]
+
+_SIGKILL = 9
+
+# Seconds before a zygote that died is replaced while nobody waits for it; doubled with every death, up to the ceiling.
+_REPLACE_AFTER = 0.5
+_REPLACE_AT_MOST = 30.0
+
+
+class Zygotes:
+    """Starts, watches and ends zygotes.
+
+    Args:
+        loop: For deadlines.
+        system: Starts them.
+        children: Hears of their end, and of the end of what they forked.
+        sinks: Where their output goes.
+        tell: Takes (host, event kind, text) for the event log.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        system: System,
+        children: Children,
+        sinks: Sinks,
+        tell: Callable[[Host, str, str], None],
+    ) -> None:
+        """Start nothing yet."""
+        self._loop = loop
+        self._system = system
+        self._children = children
+        self._sinks = sinks
+        self._tell = tell
+
+    # -- the way of a worker ------------------------------------------------------------------------------------
+
+    def when_decided(self, host: Host, release: Release, then: Callable[[], None]) -> None:
+        """Call back when it is known how workers of a release are made: at once, or when its zygote has spoken.
+
+        Afterwards `Release.forks`, `Release.exec_only` or the failure of the zygote says which. The call back is lost
+        with `forget`.
+        """
+        zygote = release.zygote
+        if release.exec_only or (zygote is not None and zygote.state in {ZygoteState.READY, ZygoteState.UNSAFE}):
+            then()
+            return
+        release.queue.append(then)
+        if zygote is None or zygote.state in {ZygoteState.FAILED, ZygoteState.GONE}:
+            release.cancel_timer()
+            self.start(host, release)
+
+    def forget(self, release: Release, then: Callable[[], None]) -> None:
+        """Whoever waited does not want a worker any more; an import nobody waits for is ended."""
+        if then in release.queue:
+            release.queue.remove(then)
+        zygote = release.zygote
+        if not release.queue and zygote is not None and zygote.state is ZygoteState.BOOTING and not release.kept:
+            self.end(release)
+
+    # -- one zygote ---------------------------------------------------------------------------------------------
+
+    def start(self, host: Host, release: Release) -> None:
+        """Exec the zygote of a release; what comes of it decides the queue."""
+        pipes: list[Pipe] = []
+        zygote: ZygoteHandle | None = None
+        try:
+            zygote = ZygoteHandle(
+                self._loop,
+                lambda message, fds: self._said(host, release, message, fds),
+                lambda: self._closed(host, release, born),
+            )
+            release.zygote = born = zygote
+            launch = self._launch(host, release, zygote, pipes)
+        except (OxherdError, OSError) as error:
+            text = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
+            for pipe in pipes:
+                pipe.close_child_end()
+                pipe.finish()
+            if zygote is not None:
+                zygote.close()
+                zygote.failure = {"kind": "failed", "stage": "start", "text": text, "traceback": ""}
+                zygote.state = ZygoteState.FAILED
+            self._decided(release)
+            return
+        stack = host.process.stack.name
+        self._children.adopt(launch, lambda status: self._ended(host, release, launch, pipes, status))
+        zygote.launched(launch.pid, launch.pidfd, job_of(release.spec, stack, release.generation))
+        release.timer = self._loop.call_later(release.host.boot_timeout, lambda: self._too_slow(release, launch))
+
+    def _launch(self, host: Host, release: Release, zygote: ZygoteHandle, pipes: list[Pipe]) -> Launch:
+        spec, stack = release.spec, host.process.stack
+        sink, error_sink = self._sinks.of(host.process)
+        pipes.append(sink.open_pipe(0))
+        if error_sink is not None:
+            pipes.append(error_sink.open_pipe(0))
+        assert zygote.theirs is not None
+        channel_fd = zygote.theirs.fileno()
+        launch = self._system.launch(
+            LaunchRequest(
+                argv=boot_argv(spec, "zygote", channel_fd),
+                cwd=spec.working_dir,
+                env=child_environment(spec, stack.name, stack.env, 0, self.mark(host, release)),
+                stdout=pipes[0].child_fd,
+                stderr=pipes[-1].child_fd,
+                pass_fds=(channel_fd,),
+                user=spec.user,
+                group=spec.group,
+                umask=spec.umask,
+                nice=spec.nice,
+                nofile=spec.limits.nofile,
+                no_new_privs=spec.user is not None,
+            )
+        )
+        for pipe in pipes:
+            pipe.close_child_end()
+        return launch
+
+    def mark(self, host: Host, release: Release) -> str:
+        """Return the mark of a release's zygote."""
+        return f"{host.process.stack.mark}/{host.process.name}/zygote/{release.generation}"
+
+    def _said(self, host: Host, release: Release, message: dict[str, object], fds: list[int]) -> None:
+        match message["kind"]:
+            case "ready":
+                release.cancel_timer()
+                release.deaths = 0
+                self._judged(host, release, message)
+            case "failed":
+                release.cancel_timer()
+                self._decided(release)
+            case "forked" | "fork-failed":
+                release.deaths = 0
+                answer = release.awaiting.pop(int(str(message.get("incarnation", -1))), None)
+                if answer is not None:
+                    answer(message, fds)
+                    return
+            case "exited":
+                self._children.told(int(str(message["pid"])), int(str(message["status"])))
+            case _:
+                pass
+        for fd in fds:
+            os.close(fd)
+
+    def _judged(self, host: Host, release: Release, message: dict[str, object]) -> None:
+        hazards = message.get("hazards")
+        found = hazards if isinstance(hazards, list) else []
+        if message.get("forkable") is not True:
+            release.exec_only = release.host.preload != "true"
+            why = "; ".join(str(hazard.get("what")) for hazard in found if isinstance(hazard, dict)) or "it says no"
+            self._tell(host, "not-preloaded", f"its workers import the app themselves: {why}")
+            if release.exec_only:
+                self.end(release)
+            elif release.zygote is not None:
+                # preload = true: whoever wrote it knows better than the audit.
+                release.zygote.state = ZygoteState.READY
+        else:
+            self._tell(host, "preloaded", f"imported once in {float(str(message.get('seconds', 0))):.2f} s")
+        self._decided(release)
+
+    def _decided(self, release: Release) -> None:
+        queue, release.queue = release.queue, []
+        for then in queue:
+            then()
+
+    def _too_slow(self, release: Release, launch: Launch) -> None:
+        release.timer = None
+        zygote = release.zygote
+        if zygote is None or zygote.pid != launch.pid:
+            return
+        text = f"the app was not imported within {format_seconds(release.host.boot_timeout)}"
+        zygote.failure = {"kind": "failed", "stage": "import", "text": text, "traceback": ""}
+        self._system.signal(launch.pid, launch.pidfd, _SIGKILL)
+
+    # -- its end ------------------------------------------------------------------------------------------------
+
+    def end(self, release: Release) -> None:
+        """Let a zygote go; its workers stay."""
+        release.cancel_timer()
+        zygote = release.zygote
+        if zygote is not None and zygote.state is not ZygoteState.GONE:
+            booting = zygote.state is ZygoteState.BOOTING
+            zygote.end()
+            zygote.state = ZygoteState.GONE
+            if booting and zygote.pid:
+                # An import hears nothing until it is over.
+                self._system.signal(zygote.pid, -1, _SIGKILL)
+
+    def _closed(self, host: Host, release: Release, zygote: ZygoteHandle) -> None:
+        """Its channel is closed: it is ending, or has lost its mind; its end comes by its pidfd."""
+        if release.zygote is zygote and zygote.state not in {ZygoteState.GONE, ZygoteState.FAILED}:
+            zygote.state = ZygoteState.GONE
+            self._system.kill_all([zygote.pid], _SIGKILL)
+            self._lost_forks(host, release)
+
+    def _ended(self, host: Host, release: Release, launch: Launch, pipes: list[Pipe], status: ExitStatus) -> None:
+        for pipe in pipes:
+            pipe.drain()
+            pipe.finish()
+        zygote = release.zygote
+        if zygote is None or zygote.pid != launch.pid:
+            return
+        told_to = zygote.state is ZygoteState.GONE
+        failure = (
+            zygote.failure or _launch_failure(launch) or {"kind": "failed", "stage": "import", "text": status.text}
+        )
+        was_up = bool(zygote.facts)
+        zygote.close()
+        if not was_up:
+            zygote.failure = failure
+            zygote.state = ZygoteState.FAILED
+            release.cancel_timer()
+            self._decided(release)
+            return
+        self._lost_forks(host, release)
+        if not told_to and not release.exec_only:
+            self._tell(
+                host, "zygote-died", f"the zygote of generation {release.generation} {status.text}; replacing it"
+            )
+        if host.releases.get(release.generation) is release and not release.exec_only:
+            self._replace(host, release)
+
+    def _replace(self, host: Host, release: Release) -> None:
+        release.cancel_timer()
+        if release.queue:
+            self.start(host, release)
+            return
+        wait = min(_REPLACE_AFTER * 2**release.deaths, _REPLACE_AT_MOST)
+        release.deaths += 1
+        release.timer = self._loop.call_later(wait, lambda: self.start(host, release))
+
+    def _lost_forks(self, host: Host, release: Release) -> None:
+        """Ask again for what a dead zygote was asked for; what it had forked without a word about it is ended first."""
+        lost, release.awaiting = release.awaiting, {}
+        if lost:
+            zygote = release.zygote
+            pid = zygote.pid if zygote is not None else 0
+            left = self._system.leftovers(self.mark(host, release), pid, self._children.pids, ())
+            self._system.kill_all(left, _SIGKILL)
+        for answer in lost.values():
+            answer({"kind": "lost"}, [])
+
+
+def _launch_failure(launch: Launch) -> dict[str, object] | None:
+    """Return why the interpreter itself could not be exec'd, where the launcher has said so."""
+    outcome = launch.outcome() if launch.report_fd is not None else None
+    if outcome is None or not isinstance(outcome.error, SpawnError):
+        return None
+    return {"kind": "failed", "stage": "start", "text": outcome.error.message, "traceback": ""}

@@ -1,0 +1,212 @@
+"""The zygote: the app imported once, ready to fork.
+
+No thread and no event loop: whatever is there at a fork is in the child too, and of threads only their locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import platform
+import random
+import selectors
+import signal
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .audit import audit, open_fds
+from .channel import Channel
+from .loading import BootFailure, Loaded, load, tell
+from .title import set_title
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .wire import Message
+
+__all__ = ["Birth", "Zygote"]
+
+BOOT_FAILED = 3
+# The descriptors of a fork message: stdout, stderr, channel, private, meters, dump.
+_FORK_FDS = 6
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What a child of the zygote is born to.
+
+    Attributes:
+        channel: The worker's own channel.
+        message: The ``fork`` message.
+        fds: private, meters, dump.
+        loaded: The app.
+    """
+
+    channel: Channel
+    message: Message
+    fds: list[int]
+    loaded: Loaded
+
+
+class Zygote:
+    """Imports, then forks what it is asked for.
+
+    Args:
+        channel: To the supervisor.
+        boot: The ``boot`` message.
+    """
+
+    def __init__(self, channel: Channel, boot: Message) -> None:
+        """Nothing happens yet."""
+        self._channel = channel
+        self._boot = boot
+        self._children: dict[int, int] = {}  # pidfd: pid
+        self._selector: selectors.BaseSelector | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def serve(self) -> int | Birth:
+        """Serve the supervisor.
+
+        Returns:
+            The exit code when it is over; in a forked child, at once, what it is born to.
+        """
+        set_title(str(self._boot.get("title") or ""))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end)
+        before = open_fds()
+        try:
+            loaded = load(self._boot.get("job") or {})
+        except BootFailure as failure:
+            tell(failure, self._channel)
+            return BOOT_FAILED
+        hazards = audit(before)
+        # What the import left as garbage would be freed, page by page, in every worker; what is frozen no worker's
+        # collector touches, so its pages stay shared.
+        gc.collect()
+        gc.freeze()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # The app may have set its own while it was imported; a worker gets that back.
+            self._handlers[number] = signal.signal(number, _end)
+        self._channel.send(
+            "ready",
+            wait=True,
+            hazards=[hazard.fields() for hazard in hazards],
+            forkable=not any(hazard.fatal for hazard in hazards),
+            seconds=round(loaded.seconds, 3),
+            interface=loaded.app.interface,
+            engine=loaded.job.engine,
+            engine_version=_version(loaded.job.engine),
+            python=platform.python_version(),
+        )
+        return self._loop(loaded)
+
+    def _loop(self, loaded: Loaded) -> int | Birth:
+        self._selector = selector = selectors.DefaultSelector()
+        selector.register(self._channel, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fd in self._children:
+                    self._reap(key.fd)
+                    continue
+                received = self._channel.receive()
+                if received is None:
+                    # No supervisor: the workers live on, and the next supervisor starts a zygote of its own.
+                    return 0
+                message, fds = received
+                match message["kind"]:
+                    case "fork" if len(fds) == _FORK_FDS:
+                        birth = self._fork(message, fds, loaded)
+                        if birth is not None:
+                            return birth
+                    case "end":
+                        return 0
+                for fd in fds:
+                    os.close(fd)
+
+    def _fork(self, message: Message, fds: list[int], loaded: Loaded) -> Birth | None:
+        names = {"slot": message.get("slot"), "incarnation": message.get("incarnation")}
+        for stream in (sys.stdout, sys.stderr):
+            # What lies in a buffer now would be written once by each child.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        try:
+            with warnings.catch_warnings():
+                # Python 3.12 warns of any second thread; what threads there are the audit has judged.
+                warnings.simplefilter("ignore")
+                pid = os.fork()
+        except OSError as error:
+            self._channel.send("fork-failed", wait=True, errno=error.errno, text=error.strerror, **names)
+            return None
+        if pid == 0:
+            return self._born(message, fds, loaded)
+        try:
+            # The child is not reaped before, so the number is its own.
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._channel.send("fork-failed", wait=True, errno=error.errno, text=error.strerror, **names)
+            return None
+        assert self._selector is not None
+        self._children[pidfd] = pid
+        self._selector.register(pidfd, selectors.EVENT_READ)
+        self._channel.send("forked", wait=True, fds=[pidfd], pid=pid, **names)
+        return None
+
+    def _reap(self, pidfd: int) -> None:
+        assert self._selector is not None
+        pid = self._children.pop(pidfd)
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        self._channel.send("exited", wait=True, pid=pid, status=status)
+
+    def _born(self, message: Message, fds: list[int], loaded: Loaded) -> Birth:
+        """Become a worker: nothing of the zygote may be seen in it."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler in {None, _end} else handler)
+        if self._selector is not None:
+            self._selector.close()
+        self._channel.close()
+        for pidfd in self._children:
+            os.close(pidfd)
+        out, err, channel, *rest = fds
+        null = os.open(os.devnull, os.O_RDONLY)
+        for fd, number in ((null, 0), (out, 1), (err, 2)):
+            os.dup2(fd, number, inheritable=True)
+        for fd in {null, out, err} - {0, 1, 2}:
+            os.close(fd)
+        for name, value in (message.get("env") or {}).items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = str(value)
+        _reseed()
+        return Birth(channel=Channel(channel), message=message, fds=rest, loaded=loaded)
+
+
+def _reseed() -> None:
+    """Give this process random numbers of its own: two workers must not draw the same."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    # At once, without what the app registered for its exit: that is the workers', who live on.
+    os._exit(0)
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - once
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

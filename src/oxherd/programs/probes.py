@@ -1,0 +1,163 @@
+"""What can only be learnt by asking an interpreter: which engines it has.
+
+An app is never imported for it. Nothing is remembered beyond one `Probes`, which is made anew wherever an oxfile is
+compiled: an engine may be installed from one command to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    class Prober(Protocol):
+        """Whoever knows about interpreters: `Probes` asks them, `Blind` knows nothing, tests know what they like."""
+
+        def installed(self, python: str, caller: Caller) -> Installed | None:
+            """Return what an interpreter has, or None where it cannot be asked."""
+
+
+__all__ = ["BLIND", "Blind", "Caller", "Installed", "Probes"]
+
+# Seconds an interpreter has to say what it has; it imports nothing of the app, but its disk may be slow.
+_PATIENCE = 5.0
+# The packages that matter: the engines, and what puts a WSGI app on an ASGI engine.
+_PACKAGES = ("uvicorn", "gunicorn", "granian", "hypercorn", "a2wsgi")
+# Runs on any Python 3. The empty entry of sys.path is the working directory, whose json.py is not the one that is meant.
+_SCRIPT = """
+import sys
+sys.path[:] = [entry for entry in sys.path if entry]
+import json
+found = {}
+try:
+    from importlib import metadata, util
+    for name in sys.argv[1:]:
+        try:
+            found[name] = metadata.version(name) or ""
+        except metadata.PackageNotFoundError:
+            if util.find_spec(name) is not None:
+                found[name] = ""
+except ImportError:
+    pass
+print("\\n" + json.dumps({"python": list(sys.version_info[:3]), "packages": found}))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """As whom an interpreter is asked: with this environment, and as this user and group where they are not our own."""
+
+    environ: Mapping[str, str]
+    user: str | None = None
+    group: str | None = None
+
+    def identity(self) -> dict[str, object]:
+        """Return what `subprocess` wants to drop privileges: code of another user's environment must not run as root."""
+        if os.geteuid() != 0 or (self.user is None and self.group is None):
+            return {}
+        wanted: dict[str, object] = {"extra_groups": []}
+        if self.user is not None:
+            wanted["user"] = int(self.user) if self.user.isdigit() else self.user
+        group = self.group if self.group is not None else _group_of(self.user)
+        if group is not None:
+            wanted["group"] = int(group) if group.isdigit() else group
+        return wanted
+
+
+def _group_of(user: str | None) -> str | None:
+    import pwd  # noqa: PLC0415 - only where root asks for another user
+
+    if user is None:
+        return None
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except KeyError:
+        return None
+    return str(entry.pw_gid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What an interpreter has.
+
+    Attributes:
+        version: Its own version, such as ``(3, 12, 1)``.
+        packages: Version of each engine that is there, "" where a package does not tell.
+    """
+
+    version: tuple[int, ...]
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version_text(self) -> str:
+        """The version as people write it."""
+        return ".".join(str(part) for part in self.version)
+
+    @property
+    def engines(self) -> tuple[tuple[str, str], ...]:
+        """Name and version of each package, in the order in which engines are preferred."""
+        return tuple((name, self.packages[name]) for name in _PACKAGES if name in self.packages)
+
+
+class Probes:
+    """Asks interpreters, each question once."""
+
+    def __init__(self, *, patience: float = _PATIENCE) -> None:
+        """Know nothing yet.
+
+        Args:
+            patience: Seconds an interpreter has to answer.
+        """
+        self._patience = patience
+        self._installed: dict[tuple[object, ...], Installed | None] = {}
+
+    def installed(self, python: str, caller: Caller) -> Installed | None:
+        """Return what an interpreter has, or None where it is not there or does not answer in time.
+
+        Args:
+            python: Its path.
+            caller: As whom to ask.
+        """
+        search = tuple(caller.environ.get(name, "") for name in ("PYTHONPATH", "PYTHONHOME", "HOME"))
+        key = (python, caller.user, caller.group, *search)
+        if key not in self._installed:
+            self._installed[key] = self._ask(python, caller)
+        return self._installed[key]
+
+    def _ask(self, python: str, caller: Caller) -> Installed | None:
+        try:
+            done = subprocess.run(  # type: ignore[call-overload] # the identity is user, group and extra_groups
+                [python, "-c", _SCRIPT, *_PACKAGES],
+                env=dict(caller.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=self._patience,
+                check=False,
+                **caller.identity(),
+            )
+            # A sitecustomize may print what it likes; the answer is the last line.
+            answer = json.loads(done.stdout.rstrip().rpartition(b"\n")[2] or b"null")
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return None  # what is wrong with it is told where it is to run the app
+        if done.returncode != 0 or not isinstance(answer, dict):
+            return None
+        return Installed(version=tuple(answer["python"]), packages=dict(answer["packages"]))
+
+
+class Blind:
+    """Asks nobody, for those who only want to know what an oxfile says."""
+
+    def installed(self, python: str, caller: Caller) -> Installed | None:
+        """Return None: it is not known."""
+        del python, caller
+        return None
+
+
+BLIND = Blind()
