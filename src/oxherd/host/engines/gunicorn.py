@@ -141,7 +141,13 @@ class Gunicorn:
     """gunicorn in one worker; see `engines.base.Engine`."""
 
     def __init__(
-        self, job: Prepared, app: App, worker_class: type[Any], serves: str, meters: Meters, told: Told
+        self,
+        job: Prepared,
+        app: App,
+        worker_class: type[Any],
+        serves: str,
+        meters: Meters,
+        told: Told,  # noqa: PLR0917
     ) -> None:
         """Nothing is made yet."""
         self._job = job
