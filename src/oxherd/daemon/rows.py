@@ -37,8 +37,8 @@ def row(supervisor: Supervisor, handle: InstanceHandle) -> dict[str, object]:
         "instance": handle.slot,
         "instances": max(len(process.instances), process.wanted_instances),
         "pid": machine.pid,
-        "status": machine.status,
-        "ready": machine.state is State.RUNNING and not machine.unhealthy,
+        "status": _status(handle),
+        "ready": machine.state is State.RUNNING and not machine.unhealthy and not handle.unready,
         "health": _health(handle),
         "cpu_percent": None if cpu is None else round(cpu, 1),
         "memory_bytes": memory,
@@ -62,6 +62,12 @@ def progress(handle: InstanceHandle) -> dict[str, object]:
         "pid": machine.pid,
         "detail": machine.detail,
     }
+
+
+def _status(handle: InstanceHandle) -> str:
+    """Return the word of the STATUS column: what runs while its process is being reloaded is ``reloading``."""
+    status = handle.machine.status
+    return "reloading" if status == "running" and handle.process.reloading else status
 
 
 def _health(handle: InstanceHandle) -> str | None:

@@ -6,15 +6,14 @@ batches, runs them as an operation and answers when that is over.
 
 from __future__ import annotations
 
-import os
-
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
 from oxherd.core.phases import Phase
 from oxherd.daemon.hooks import Offer
+from oxherd.daemon.looking import Looking, names_of
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.rolling.asking import answer_of, begin_reload, members_of, whole_services
-from oxherd.daemon.rows import progress, row, rows
+from oxherd.daemon.rows import progress, row
 from oxherd.daemon.stacks import Unit
 from oxherd.errors import OperationError, OxherdError, ProtocolError, UsageError
 
@@ -68,14 +67,10 @@ class Verbs:
         self._supervisor = supervisor
         self._keeper = keeper
         self._sinks = sinks
-        self._cards = cards
         self._hooks = hooks
         self._shutdown = shutdown
-        self._facts = facts
         self._verbs: dict[str, Callable[[Args, Reply], None]] = {
-            "ping": self._ping,
-            "stacks": self._stacks,
-            "environment": self._environment,
+            **Looking(supervisor=supervisor, keeper=keeper, sinks=sinks, cards=cards, facts=facts).verbs,
             "start": self._start,
             "stop": self._stop,
             "restart": self._restart,
@@ -84,10 +79,6 @@ class Verbs:
             "delete": self._delete,
             "scale": self._scale,
             "signal": self._signal,
-            "status": self._status,
-            "events": self._events,
-            "why": self._why,
-            "logfiles": self._logfiles,
             "reopen": self._reopen,
             "shutdown": self._stop_supervisor,
         }
@@ -136,94 +127,10 @@ class Verbs:
 
     def _running_units(self, stack: StackHandle, args: Args) -> list[Unit]:
         """Return what is named; without names what is wanted up, so that what was stopped stays stopped."""
-        units = self._keeper.units(stack, _names(args))
-        if _names(args):
+        units = self._keeper.units(stack, names_of(args))
+        if names_of(args):
             return units
         return [unit for unit in units if unit.process.wanted] or units
-
-    # -- looking ------------------------------------------------------------------------------------------------
-
-    def _ping(self, _args: Args, reply: Reply) -> None:
-        reply.result(
-            {
-                "pid": os.getpid(),
-                "uptime_seconds": round(self._supervisor.loop.now() - self._supervisor.started, 3),
-                "stacks": len(self._supervisor.stacks),
-                **self._facts(),
-            }
-        )
-
-    def _stacks(self, _args: Args, reply: Reply) -> None:
-        reply.result(
-            {
-                "stacks": [
-                    {
-                        "stack": stack.path,
-                        "name": stack.name,
-                        "id": stack.identity,
-                        "wanted": stack.wanted,
-                        "processes": list(stack.processes),
-                    }
-                    for stack in self._supervisor.stacks.values()
-                ]
-            }
-        )
-
-    def _environment(self, args: Args, reply: Reply) -> None:
-        try:
-            stack = self._stack(args)
-        except UsageError:
-            reply.result({"env": None, "profile": None})
-        else:
-            reply.result({"env": stack.env, "profile": stack.profile})
-
-    def _status(self, args: Args, reply: Reply) -> None:
-        reply.result({"rows": rows(self._supervisor, self._chosen(args))})
-
-    def _events(self, args: Args, reply: Reply) -> None:
-        path = None if args.get("stack") is None else self._stack(args).path
-        for event in self._supervisor.events.last(int(str(args.get("last", 20))), path):
-            reply.progress(event)
-        if args.get("follow") is not True:
-            reply.result({})
-            return
-
-        def forward(event: dict[str, object]) -> None:
-            if path is None or event.get("stack_path") in {path, None}:
-                reply.progress(event)
-
-        reply.on_close(self._supervisor.events.subscribe(forward))
-
-    def _why(self, args: Args, reply: Reply) -> None:
-        cards: list[dict[str, object]] = []
-        stack = self._stack(args)
-        for unit in self._keeper.units(stack, _names(args)):
-            for handle in unit.handles():
-                told = {"stack": stack.name, "name": handle.process.name, "instance": handle.slot, "label": handle.name}
-                cards.extend({**told, **card} for card in self._cards.load(handle))
-        rows_now = [
-            row(self._supervisor, handle)
-            for unit in self._keeper.units(stack, _names(args))
-            for handle in unit.handles()
-        ]
-        reply.result({"cards": cards, "rows": rows_now})
-
-    def _logfiles(self, args: Args, reply: Reply) -> None:
-        stack = self._stack(args)
-        files = []
-        for process in {unit.process.name: unit.process for unit in self._keeper.units(stack, _names(args))}.values():
-            paths = self._sinks.paths(process)
-            files.append(
-                {
-                    "process": process.name,
-                    "path": paths.path,
-                    "index": paths.index,
-                    "error_path": paths.error_path,
-                    "error_index": paths.error_index,
-                    "instances": max(process.wanted_instances, len(process.instances)),
-                }
-            )
-        reply.result({"files": files})
 
     # -- doing --------------------------------------------------------------------------------------------------
 
@@ -270,11 +177,11 @@ class Verbs:
 
     def _start(self, args: Args, reply: Reply) -> None:
         stack, notes = self._register(args, running_too=False)
-        self._run(self._keeper.start(stack, self._keeper.units(stack, _names(args))), reply, notes=notes)
+        self._run(self._keeper.start(stack, self._keeper.units(stack, names_of(args))), reply, notes=notes)
 
     def _stop(self, args: Args, reply: Reply) -> None:
         stack = self._stack(args)
-        self._run(self._keeper.stop(stack, self._keeper.units(stack, _names(args))), reply, notes=[])
+        self._run(self._keeper.stop(stack, self._keeper.units(stack, names_of(args))), reply, notes=[])
 
     def _restart(self, args: Args, reply: Reply) -> None:
         self._not_while_reloading(args, "restart")
@@ -309,8 +216,8 @@ class Verbs:
         if stack is None:
             self._start(args, reply)
             return
-        known = [name for name in _names(args) if name.partition(":")[0] in stack.processes]
-        units = self._running_units(stack, {**args, "names": known}) if known or not _names(args) else []
+        known = [name for name in names_of(args) if name.partition(":")[0] in stack.processes]
+        units = self._running_units(stack, {**args, "names": known}) if known or not names_of(args) else []
         whole, others = whole_services(units)
         for unit in units:
             self._sinks.reopen(unit.process)
@@ -319,7 +226,7 @@ class Verbs:
             """The transaction is through: take the oxfile, and do what was not part of it."""
             after, notes = self._register(args, running_too=True)
             self._hooks.mark(hooks)
-            fresh = [name for name in _names(args) if name not in known]
+            fresh = [name for name in names_of(args) if name not in known]
             batches = self._keeper.refit(after, [unit.process for unit in whole])
             if fresh:
                 batches += self._keeper.start(after, self._keeper.units(after, fresh))
@@ -350,7 +257,7 @@ class Verbs:
         if stack is None:
             return []
         offer = self._offer(stack, oxfile, args)
-        names = _names(args)
+        names = names_of(args)
         # What only the new oxfile has does not run yet.
         bases = {name: name.partition(":")[0] for name in names}
         known = [name for name, base in bases.items() if base in stack.processes or base not in offer.specs]
@@ -415,7 +322,7 @@ class Verbs:
 
     def _delete(self, args: Args, reply: Reply) -> None:
         stack = self._stack(args)
-        units = self._keeper.units(stack, _names(args))
+        units = self._keeper.units(stack, names_of(args))
         for unit in units:
             if unit.slot is not None:
                 raise UsageError(
@@ -441,7 +348,7 @@ class Verbs:
     def _signal(self, args: Args, reply: Reply) -> None:
         stack, signum = self._stack(args), int(str(args["signal"]))
         sent = []
-        for unit in self._keeper.units(stack, _names(args)):
+        for unit in self._keeper.units(stack, names_of(args)):
             for handle in unit.handles():
                 pid = handle.machine.pid
                 if pid is not None and self._supervisor.executor.signal(handle, signum):
@@ -464,13 +371,6 @@ class Verbs:
             reply.result({})
 
         self._shutdown(down)
-
-
-def _names(args: Args) -> list[str]:
-    names = args.get("names", [])
-    if not isinstance(names, list):
-        raise TypeError("names must be a list")
-    return [str(name) for name in names]
 
 
 def _object(value: object) -> dict[str, object]:

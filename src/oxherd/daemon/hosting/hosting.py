@@ -15,6 +15,7 @@ from oxherd.daemon.hosting.host import Host
 from oxherd.daemon.hosting.lending import Lending
 from oxherd.daemon.hosting.pulses import Pulses
 from oxherd.daemon.hosting.zygotes import Zygotes
+from oxherd.daemon.rolling.recycling import Recycling
 from oxherd.errors import OxherdError
 from oxherd.system.listener_set import ListenerSet
 from oxherd.system.listeners import parse_bind
@@ -86,7 +87,7 @@ class Hosting:
         self.pulses = Pulses(supervisor, self)
         self._observers: list[Callable[[InstanceHandle], None]] = []
         self.failures: dict[ProcessHandle, dict[str, object] | None] = {}
-        self.recycle: Callable[[InstanceHandle, str], None] = _unheard
+        self._recycling = Recycling(supervisor, self)
 
     def observe(self, callback: Callable[[InstanceHandle], None]) -> Callable[[], None]:
         """Call back when a worker begins or ends to accept; the returned function ends it."""
@@ -170,6 +171,7 @@ class Hosting:
             if not handle.worker.ready_at:
                 handle.worker.ready_at = self._supervisor.loop.now()
                 self.pulses.begin()
+                self._recycling.begin(handle)
         self.settle(host)
 
     def settle(self, host: Host) -> None:
@@ -282,7 +284,7 @@ class Hosting:
                 worker.failure = message
                 handle.failure = message
             case "recycle":
-                self.recycle(handle, str(message.get("reason", "it asks for it")))
+                self._recycling.asked(handle)
             case _:
                 pass
 
@@ -295,7 +297,3 @@ class Hosting:
         else:
             supervisor.duties.probe(handle)
         self.settle(self.host(handle.process))
-
-
-def _unheard(_handle: InstanceHandle, _reason: str) -> None:
-    """Hear of a worker that wants to be replaced before anybody can do that."""

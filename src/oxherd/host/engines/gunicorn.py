@@ -140,14 +140,14 @@ def _host_of(worker_class: type[Any]) -> tuple[str, str]:
 class Gunicorn:
     """gunicorn in one worker; see `engines.base.Engine`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what makes it has them all
         self,
         job: Prepared,
         app: App,
         worker_class: type[Any],
         serves: str,
         meters: Meters,
-        told: Told,  # noqa: PLR0917
+        told: Told,
     ) -> None:
         """Nothing is made yet."""
         self._job = job
