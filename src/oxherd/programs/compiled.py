@@ -14,6 +14,7 @@ from oxherd.config.model import ProcessType
 from oxherd.config.oxfile import load
 from oxherd.errors import ConfigError, Severity
 from oxherd.programs.applied import apply_program
+from oxherd.programs.collisions import collisions
 from oxherd.programs.interpreter import find_program
 from oxherd.programs.planning import plan_app, plan_command
 from oxherd.programs.probes import Probes
@@ -103,6 +104,9 @@ def compile_stack(
         notes[spec.name] = (*said, *located, *plan.notes)
         programs[spec.name] = program
         plans[spec.name] = plan
+    for spec, bind, owner, taken in collisions(specs):
+        place = _place(loaded, spec.name, "bind", "socket", "command")
+        errors.append(problems.same_address(place, bind, owner, taken))
     if errors:
         raise ConfigError(tuple(sorted((*errors, *found), key=_order)))
     return Compiled(
