@@ -16,11 +16,13 @@ restart = "never"
 
 [processes.workers]
 command = "uvicorn fast:app --port {port} --workers 2"
+adopt = false
 working_dir = "{apps}"
 restart = "never"
 
 [processes.gunicorn]
 command = "gunicorn flasky:app --bind 127.0.0.1:{port}"
+adopt = false
 working_dir = "{apps}"
 restart = "never"
 

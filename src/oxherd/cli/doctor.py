@@ -6,7 +6,7 @@ import os
 
 import click
 
-from oxherd.cli.checks import capacity, files, network, supervisor, timing
+from oxherd.cli.checks import capacity, files, network, supervisor, timing, workers
 from oxherd.cli.checks.finding import Examination, Level, problem, warning
 from oxherd.cli.options import config_option, output_options, profile_option
 from oxherd.cli.targets import find_paths
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor", "examine"]
 
-# Warnings of the reader that the checks repeat with more to say: a path that is not there.
-_REPEATED = {"OX151"}
+# Warnings of the reader that the checks repeat with more to say: a path that is not there, an engine that is missing.
+_REPEATED = {"OX151", "OX160"}
 _MARKS = {Level.OK: "ok", Level.WARNING: "warning", Level.PROBLEM: "problem"}
 
 
@@ -62,14 +62,17 @@ def examine(examination: Examination) -> Iterator[Finding]:
     yield from supervisor.check_directories(examination)
     yield from supervisor.check_supervisor(examination)
     yield from files.check_programs(examination)
+    yield from workers.check_engines(examination)
     yield from files.check_users(examination)
     yield from files.check_env_files(examination)
     yield from network.check_ports(examination)
+    yield from workers.check_balance(examination)
     yield from timing.check_stop_times(examination)
     yield from timing.check_health_times(examination)
     yield from timing.check_celery_times(examination)
     yield from timing.check_beat(examination)
     yield from capacity.check_memory(examination, there)
+    yield from workers.check_worker_memory(examination, there)
     yield from capacity.check_open_files(examination, there)
     yield from capacity.check_hard_limits(examination)
     yield from capacity.check_disk(examination)

@@ -18,14 +18,20 @@ __all__ = ["FirstOxfile", "Planned", "plan_oxfile"]
 ADDRESS = "127.0.0.1:8000"
 _ASGI_SERVERS = ("uvicorn", "hypercorn", "granian", "daphne")
 _WSGI_SERVERS = ("gunicorn", "granian", "waitress-serve")
+# What Oxherd's own workers serve apps with, and what it takes without being told.
+_ENGINES = frozenset({"uvicorn", "gunicorn", "granian", "hypercorn"})
+_DEFAULT_ENGINES = frozenset({"uvicorn", "gunicorn"})
+# Where an interpreter is found without being named.
+_FOUND = (".venv", "venv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One process of the new oxfile: its name, its command, and what it is, for the report."""
+    """One process of the new oxfile: its name, its command or app, and what it is, for the report."""
 
     name: str
-    command: str
+    command: str = ""
+    app: str = ""
     what: str
     health: str = ""
 
@@ -165,9 +171,15 @@ def _serve(project: Project, app: WebApp, missing: list[str]) -> tuple[str, str]
 
 
 def _web(project: Project, app: WebApp, missing: list[str]) -> tuple[Planned, str]:
-    server, command = _serve(project, app, missing)
     what = f"{app.framework} app {app.target} ({app.place})"
-    lines = [f"# {what}.", "[processes.web]", f"command = {_toml(command)}", *_common(project)]
+    server = _server(project, app.interface)
+    target = f"{app.target}()" if app.factory else app.target
+    if project.venv is not None and server in _ENGINES and server in project.venv.programs:
+        command, serving = "", _hosted(project, app, server, target)
+    else:
+        server, command = _serve(project, app, missing)
+        target, serving = "", [f"command = {_toml(command)}"]
+    lines = [f"# {what}.", "[processes.web]", *serving, *_common(project)]
     if app.framework == "Django":
         manage = f"{_program(project, 'python', missing)} manage.py migrate --noinput"
         lines.append(f"# pre_start = {_toml(manage)}    # migrate before each release")
@@ -191,7 +203,23 @@ def _web(project: Project, app: WebApp, missing: list[str]) -> tuple[Planned, st
         said = f"tcp {ADDRESS}"
     lines += ["interval_secs = 15", ""]
     lines += ["# [processes.web.limits]", '# memory = "1G"    # over it: restarted gracefully', ""]
-    return Planned(name="web", command=command, what=f"{what}, by {server}", health=said), "\n".join(lines)
+    return Planned(name="web", command=command, app=target, what=f"{what}, by {server}", health=said), "\n".join(lines)
+
+
+def _hosted(project: Project, app: WebApp, server: str, target: str) -> list[str]:
+    """Return the lines of an app that Oxherd's own workers serve."""
+    lines = [f"app = {_toml(target)}", f"bind = {_toml(ADDRESS)}"]
+    if app.interface == "wsgi":
+        lines.append("workers = 2")
+    else:
+        lines.append('# workers = "auto"    # as many as there are CPUs; without it there is one')
+    if server not in _DEFAULT_ENGINES:
+        lines.append(f"server = {_toml(server)}")
+    venv = project.venv
+    # An interpreter of another name, or of another folder than the working directory, has to be named.
+    if venv is not None and (venv.path not in _FOUND or project.root not in (".", "src")):
+        lines.append(f"python = {_toml(os.path.join(venv.path, 'bin', 'python'))}")
+    return lines
 
 
 def _celery(project: Project, app: CeleryApp, missing: list[str]) -> list[tuple[Planned, str]]:

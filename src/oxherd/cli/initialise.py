@@ -68,6 +68,7 @@ def write_oxfile(path: str, text: str) -> Sequence[Problem]:
         SystemFault: The file cannot be written.
     """
     from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - needed only where a file is written
+    from oxherd.programs.probes import Probes  # noqa: PLC0415 - needed only where a file is written
 
     # Beside the final file, since relative paths in it are relative to its folder.
     draft = f"{path}.new"
@@ -75,7 +76,7 @@ def write_oxfile(path: str, text: str) -> Sequence[Problem]:
         with open(draft, "w", encoding="utf-8") as file:
             file.write(text)
         try:
-            compiled = compile_stack(draft, profile=None, environ=os.environ, strict_files=False)
+            compiled = compile_stack(draft, environ=os.environ, probes=Probes(describing=None))
             os.replace(draft, path)
         finally:
             if os.path.exists(draft):
@@ -100,7 +101,8 @@ def _report(path: str, found: FirstOxfile, output: Output, *, dry_run: bool) -> 
                 "processes": [
                     {
                         "name": item.name,
-                        "command": item.command,
+                        "command": item.command or None,
+                        "app": item.app or None,
                         "found": item.what,
                         "health_check": item.health or None,
                     }

@@ -134,8 +134,9 @@ def _without_first(lines: Iterable[LogLine], count: int) -> Iterator[LogLine]:
 def _described(home: Home, target: Target) -> list[LogSource]:
     """Return where the oxfile says that the logs are."""
     from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - not where a supervisor answers
+    from oxherd.programs.probes import BLIND  # noqa: PLC0415 - as above
 
-    oxfile = compile_stack(shown(target.path), profile=None, environ=os.environ, strict_files=False).oxfile
+    oxfile = compile_stack(shown(target.path), profile=None, environ=os.environ, probes=BLIND).oxfile
     share_names({target.path: [process.name for process in oxfile.processes]}, target.names)
     wanted = {name.partition(":")[0] for name in target.names}
     folder = home.logs(stack_id(target.path))

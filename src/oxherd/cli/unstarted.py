@@ -20,8 +20,9 @@ def unstarted_rows(path: str, *, profile: str | None = None) -> list[dict[str, o
         ConfigError: The oxfile is not there or not valid.
     """
     from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - the quick path must not pay for it
+    from oxherd.programs.probes import BLIND  # noqa: PLC0415 - as above
 
-    oxfile = compile_stack(shown(path), profile=profile, environ=os.environ, strict_files=False).oxfile
+    oxfile = compile_stack(shown(path), profile=profile, environ=os.environ, probes=BLIND).oxfile
     return [
         _row(process, slot, stack=oxfile.name, path=oxfile.path)
         for process in oxfile.processes

@@ -58,7 +58,6 @@ _NEEDS = {
     "catch_up": ("schedule",),
     "on_failure": ("schedule",),
     "timezone": ("schedule", "cron_restart"),
-    "ssl_keyfile": ("ssl_certfile",),
     "max_requests_jitter": ("max_requests",),
     "limits.cpu_window": ("limits.cpu",),
     "instance_var": ("instances",),

@@ -1,4 +1,4 @@
-"""What can only be seen with all processes side by side: dependencies, files and ports that two of them claim."""
+"""What can only be seen with all processes side by side: dependencies, files that two of them claim."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from oxherd.config.effective import Effective
     from oxherd.errors import Problem
 
-__all__ = ["check_exposure", "check_paths", "check_process", "check_stack", "resolve_dependencies"]
+__all__ = ["check_exposure", "check_paths", "check_process", "check_stack", "check_tls", "resolve_dependencies"]
 
 
 def check_process(spec: ProcessSpec, settings: Effective) -> None:
@@ -32,6 +32,16 @@ def check_process(spec: ProcessSpec, settings: Effective) -> None:
         message = "restart_delay_ms is above its ceiling restart_delay_max_ms"
         hint = "raise restart_delay_max_ms, or lower restart_delay_ms"
         settings.report(problems.conflict(settings.place_of("restart_delay_max"), message, hint=hint))
+
+
+def check_tls(settings: Effective) -> None:
+    """Report a certificate without its key, or a key without its certificate."""
+    pair = ("ssl_certfile", "ssl_keyfile")
+    there = [key for key in pair if key in settings.values]
+    if len(there) == 1:
+        missing = next(key for key in pair if key not in there)
+        hint = f"add {missing}; where one file holds both, name it twice"
+        settings.report(problems.missing_key(settings.place_of(there[0]), missing, expected="a path", hint=hint))
 
 
 def resolve_dependencies(
@@ -101,9 +111,8 @@ def _check_cycles(specs: list[ProcessSpec], settings: dict[str, Effective], foun
 
 
 def check_stack(specs: list[ProcessSpec], settings: dict[str, Effective], found: list[Problem]) -> None:
-    """Report files and addresses that two processes claim."""
+    """Report files that two processes claim."""
     files: dict[str, str] = {}
-    addresses: dict[str, str] = {}
     for spec in specs:
         if spec.disabled:
             continue
@@ -117,28 +126,6 @@ def check_stack(specs: list[ProcessSpec], settings: dict[str, Effective], found:
                 place = own.place_of(canonical, "logs.combined")
                 found.append(problems.same_log_file(place, path, files[path]))
             files.setdefault(path, spec.name)
-        if spec.kind is ProcessKind.APP and spec.app is not None:
-            for bind in spec.app.bind:
-                _check_address(bind, spec.name, own, addresses)
-
-
-def _check_address(bind: str, name: str, own: Effective, addresses: dict[str, str]) -> None:
-    """Two listeners collide on the same port where their hosts are equal or either takes every address."""
-    host, _, port = bind.rpartition(":")
-    for other, owner in addresses.items():
-        other_host, _, other_port = other.rpartition(":")
-        unix = bind.startswith("unix:") or other.startswith("unix:")
-        everywhere = {"", "0.0.0.0", "[::]"}  # noqa: S104 - compared with, never bound
-        same = (
-            bind == other
-            if unix
-            else port == other_port != "0" and (host == other_host or {host, other_host} & everywhere)
-        )
-        if same:
-            message = f"{bind} is taken: {owner} binds {other}"
-            hint = "give one of the two another port"
-            own.report(problems.conflict(own.place_of("bind"), message, expected="an address of its own", hint=hint))
-    addresses.setdefault(bind, name)
 
 
 def check_paths(spec: ProcessSpec, settings: Effective) -> None:

@@ -17,7 +17,14 @@ from dataclasses import dataclass
 
 from oxherd.config import problems
 from oxherd.config.build import build_process, build_webhook
-from oxherd.config.checks import check_exposure, check_paths, check_process, check_stack, resolve_dependencies
+from oxherd.config.checks import (
+    check_exposure,
+    check_paths,
+    check_process,
+    check_stack,
+    check_tls,
+    resolve_dependencies,
+)
 from oxherd.config.desugar import Desugarer
 from oxherd.config.effective import Effective, Surroundings
 from oxherd.config.keys import Since
@@ -188,6 +195,8 @@ def _specs(ordered: list[Effective], settings: dict[str, Effective], found: list
     for own in ordered:
         spec = build_process(own)
         check_process(spec, own)
+        if spec.app is not None:
+            check_tls(own)
         check_paths(spec, own)
         specs.append(spec)
     specs = resolve_dependencies(specs, settings, found)

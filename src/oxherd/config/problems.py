@@ -39,6 +39,7 @@ __all__ = [
     "old_python",
     "path_absent",
     "program_advice",
+    "same_address",
     "same_log_file",
     "show",
     "singleton_instances",
@@ -218,6 +219,16 @@ def same_log_file(place: Place, path: str, other: str) -> Problem:
         found=f"{path}, which {other} writes too",
         expected="a file of its own for every process",
         hint='give each process its own log_file; "oxherd logs" shows them merged in the order of time',
+    )
+
+
+def same_address(place: Place, bind: str, owner: str, taken: str) -> Problem:
+    """OX106: two listeners on one address."""
+    return conflict(
+        place,
+        f"{bind} is taken: {owner} binds {taken}",
+        expected="an address of its own",
+        hint="give one of the two another port",
     )
 
 

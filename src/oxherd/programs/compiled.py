@@ -14,6 +14,7 @@ from oxherd.config.model import ProcessType
 from oxherd.config.oxfile import load
 from oxherd.errors import ConfigError, Severity
 from oxherd.programs.applied import apply_program
+from oxherd.programs.collisions import collisions
 from oxherd.programs.interpreter import find_program
 from oxherd.programs.planning import plan_app, plan_command
 from oxherd.programs.probes import Probes
@@ -87,13 +88,17 @@ def compile_stack(
     plans: dict[str, Plan] = {}
     asked = Probes() if probes is None else probes
     for spec in loaded.oxfile.processes:
+        place = _place(loaded, spec.name)
         program = recognise(spec.command) if spec.command is not None else GENERIC
         changed, said = apply_program(spec, spec.set_keys)
         changed, located = _located(changed, environ)
         _program_origins(spec, changed, program, origins[spec.name])
-        found += _advice(changed, program, loaded)
         errors += _singleton(changed, program, loaded)
         plan = _plan(changed, program, environ, asked, strict=strict_files)
+        if plan.spec.hosted:
+            # Its shell is never run, so what was said of it does not hold.
+            found = [item for item in found if item.code != "OX153" or item.key != f"{place.key}.command"]
+        found += _advice(plan.spec, program, loaded)
         remarks = [remark.problem(_place(loaded, spec.name, *remark.keys)) for remark in plan.remarks]
         errors += [problem for problem in remarks if problem.severity == Severity.ERROR]
         found += [problem for problem in remarks if problem.severity != Severity.ERROR]
@@ -103,6 +108,9 @@ def compile_stack(
         notes[spec.name] = (*said, *located, *plan.notes)
         programs[spec.name] = program
         plans[spec.name] = plan
+    for spec, bind, owner, taken in collisions(specs):
+        at = _place(loaded, spec.name, "bind", "socket", "command")
+        errors.append(problems.same_address(at, bind, owner, taken))
     if errors:
         raise ConfigError(tuple(sorted((*errors, *found), key=_order)))
     return Compiled(
@@ -134,7 +142,7 @@ def _place(loaded: Loaded, name: str, *keys: str) -> Place:
 def _advice(spec: ProcessSpec, program: Program, loaded: Loaded) -> list[Problem]:
     place = _place(loaded, spec.name, "command")
     advice = [problems.program_advice(place, item.message, hint=item.hint) for item in program.advice]
-    if program.behind_shell:
+    if program.behind_shell and not spec.hosted:
         advice.append(problems.behind_shell(place, program.title))
     return advice
 

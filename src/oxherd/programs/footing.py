@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from oxherd.programs.arguments import is_python, option_names
 from oxherd.programs.interpreter import Found, find_interpreter, find_program
-from oxherd.programs.shellwords import plain_words
+from oxherd.programs.shellwords import activation, plain_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def footing(spec: ProcessSpec, command: Command, program: Program, environ: Mapp
         environ: The caller's environment, for PATH.
     """
     argv = plain_words(command.argv)
+    activated = activation(command.argv)
+    if activated is not None:
+        return _activated(spec, program, *activated, environ=environ)
     if argv is None:
         return Footing(
             behind_shell=True, why_not="a shell reads the command line, and may do more than start the server"
@@ -103,6 +106,27 @@ def _stands(
     if len(words) > 1:
         return Footing(why_not=f"it is started through {head}, which does something of its own for it")
     return _of_script(spec, words[0], environ, assigned)
+
+
+def _activated(
+    spec: ProcessSpec, program: Program, folder: str, argv: tuple[str, ...], *, environ: Mapping[str, str]
+) -> Footing:
+    """Return the footing of a server after ``source DIR/bin/activate``: that environment's interpreter and variables."""
+    folder = os.path.normpath(os.path.join(spec.working_dir, folder))
+    head = argv[: len(argv) - len(program.args)]
+    bare = len(head) == 1 and "/" not in head[0]
+    module = len(head) == 3 and head[1] == "-m" and head[0] in ("python", "python3")
+    if not bare and not module:
+        return Footing(
+            behind_shell=True, why_not="a shell activates an environment, and runs something else than its server"
+        )
+    bin_folder = os.path.join(folder, "bin")
+    path = dict(spec.env).get("PATH") or environ.get("PATH") or os.defpath
+    env = (("PATH", f"{bin_folder}{os.pathsep}{path}"), ("VIRTUAL_ENV", folder))
+    python = spec.python or os.path.join(bin_folder, "python")
+    there = os.access(os.path.join(bin_folder, head[0]), os.X_OK)
+    reason = "the oxfile names it" if spec.python is not None else "of the environment that the command activates"
+    return Footing(python=python, reason=reason, env=env, head=head, there=there)
 
 
 def _is_assignment(word: str) -> bool:

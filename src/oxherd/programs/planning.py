@@ -153,12 +153,12 @@ def plan_command(
     if line.why_not:
         return _by_itself(spec, program, line.why_not)
     if line.way is HostWay.PASSED:
-        return _passed(spec, line)
+        return _passed(spec, standing, line)
     installed = None if spec.disabled else probes.installed(standing.python, caller)
     engine = str(line.fields["engine"])
     remarks = tuple(_missing(engine, standing.python, installed, strict=strict))
     if line.otherwise is not None and installed is not None and installed.version < OLDEST_PYTHON:
-        return _passed(spec, line.otherwise)
+        return _passed(spec, standing, line.otherwise)
     if remarks and standing.there:
         # Whatever the program of the command line is, it is not that engine on a Python we know: let it run.
         return _by_itself(spec, program, _unknown_program(engine, standing.python, installed))
@@ -172,7 +172,7 @@ def plan_command(
     grace = spec.host.graceful_timeout if spec.host is not None and "graceful_timeout" in spec.set_keys else None
     changed = dataclasses.replace(
         spec,
-        env=tuple(sorted({**dict(spec.env), **dict(standing.env)}.items())),
+        env=_env(spec, standing),
         user=spec.user or line.user,
         group=spec.group or line.group,
     )
@@ -189,10 +189,15 @@ def plan_command(
     )
 
 
-def _passed(spec: ProcessSpec, line: Line) -> Plan:
+def _passed(spec: ProcessSpec, standing: Footing, line: Line) -> Plan:
     host = line.onto(HostSpec())
     host = dataclasses.replace(host, overlap=host.overlap and not spec.singleton)
-    return Plan(spec=dataclasses.replace(spec, host=host), notes=line.notes)
+    return Plan(spec=dataclasses.replace(spec, host=host, env=_env(spec, standing)), notes=line.notes)
+
+
+def _env(spec: ProcessSpec, standing: Footing) -> tuple[tuple[str, str], ...]:
+    """Return the variables of the oxfile with those that the command line sets."""
+    return tuple(sorted({**dict(spec.env), **dict(standing.env)}.items()))
 
 
 def _reading(

@@ -235,7 +235,7 @@ def _flask(args: tuple[str, ...]) -> Program | None:
         advice=(
             Advice(
                 message="flask run is a development server: one request at a time matters to nobody there",
-                hint='for production write command = "gunicorn app:app --bind 0.0.0.0:8000"',
+                hint='for production write app = "module:app" instead of command: Oxherd serves it with its own workers',
             ),
         ),
     )
@@ -255,7 +255,7 @@ def _manage(args: tuple[str, ...]) -> Program | None:
         advice=(
             Advice(
                 message="runserver is a development server, and restarts itself when files change",
-                hint='for production write command = "gunicorn project.wsgi --bind 0.0.0.0:8000"; else add --noreload',
+                hint='for production write app = "project.wsgi:application" instead of command; else add --noreload',
             ),
         ),
     )

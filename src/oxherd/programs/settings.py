@@ -9,9 +9,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oxherd.config.model import AppSpec, ProcessSpec, ScheduleSpec
+    from oxherd.config.model import AppSpec, HostSpec, ProcessSpec, ScheduleSpec
 
 __all__ = ["spec_settings"]
+
+# Seconds beyond which a worker may as well block for ever.
+_NEVER = 10.0**8
 
 
 def _yes(value: object) -> str:
@@ -48,6 +51,8 @@ def spec_settings(spec: ProcessSpec) -> tuple[tuple[str, str], ...]:
         rows += _schedule(spec.schedule)
     if spec.app is not None:
         rows += _app(spec.app)
+    elif spec.host is not None and spec.hosted:
+        rows += _workers(spec.host)
     return tuple(rows)
 
 
@@ -168,6 +173,19 @@ def _schedule(schedule: ScheduleSpec) -> list[tuple[str, str]]:
     return rows
 
 
+def _workers(host: HostSpec) -> list[tuple[str, str]]:
+    """Return the settings of the workers of a command that may stand in the oxfile."""
+    return [
+        ("preload", host.preload),
+        ("balance", host.balance),
+        ("max_requests", _or(host.max_requests, "no limit")),
+        ("max_requests_jitter", str(host.max_requests_jitter)),
+        ("max_lifetime", _time(host.max_lifetime)),
+        ("timeout", "never" if host.block_timeout > _NEVER else format_seconds(host.block_timeout)),
+        ("graceful_timeout", format_seconds(host.graceful_timeout)),
+    ]
+
+
 def _app(app: AppSpec) -> list[tuple[str, str]]:
     return [
         ("bind", _list(app.bind)),
@@ -187,7 +205,7 @@ def _app(app: AppSpec) -> list[tuple[str, str]]:
         ("timeout", format_seconds(app.timeout)),
         (
             "graceful_timeout",
-            "the stop timeout" if app.graceful_timeout is None else format_seconds(app.graceful_timeout),
+            "inside the stop timeout" if app.graceful_timeout is None else format_seconds(app.graceful_timeout),
         ),
         ("keepalive", format_seconds(app.keepalive)),
     ]

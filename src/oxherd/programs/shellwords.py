@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["ShellProgram", "plain_words", "program_of_shell"]
+__all__ = ["ShellProgram", "activation", "plain_words", "program_of_shell"]
 
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
 _LISTS = frozenset({";", "&&", "||", ";;", "&", "\n"})
@@ -60,8 +60,28 @@ def plain_words(argv: tuple[str, ...]) -> tuple[str, ...] | None:
     program = program_of_shell(argv)
     if program is None:
         return argv
-    script = argv[next(index for index, word in enumerate(argv[1:], 1) if _is_script_flag(word)) + 1]
-    return program.argv if program.argv and not _SPECIAL & set(script) else None
+    return program.argv if program.argv and not _SPECIAL & set(_script(argv)) else None
+
+
+def activation(argv: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+    """Return the virtual environment and the words of ``sh -c 'source DIR/bin/activate && command'``, or None.
+
+    Nothing else may be done by the shell: activating an environment is two variables, which can be set without one.
+    """
+    program = program_of_shell(argv)
+    if program is None:
+        return None
+    first, separator, rest = _script(argv).partition("&&")
+    words = _tokens(first)
+    if not separator or not program.argv or _SPECIAL & set(first + rest):
+        return None
+    if len(words) != 2 or words[0] not in ("source", ".") or not words[1].endswith("/bin/activate"):
+        return None
+    return words[1].removesuffix("/bin/activate"), program.argv
+
+
+def _script(argv: tuple[str, ...]) -> str:
+    return argv[next(index for index, word in enumerate(argv[1:], 1) if _is_script_flag(word)) + 1]
 
 
 def _is_script_flag(word: str) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 from click.testing import CliRunner
 
-from oxherd.cli.checks import capacity, files, network, supervisor, timing
+from oxherd.cli.checks import capacity, files, network, supervisor, timing, workers
 from oxherd.cli.checks.finding import Examination, Level
 from oxherd.cli.doctor import doctor
-from oxherd.control.paths import Home
+from oxherd.control.paths import Home, find_home
 from oxherd.programs.compiled import compile_stack
 
 MACHINE = capacity.Machine(memory=8 << 30, nofile=4096)
@@ -172,14 +174,18 @@ def test_a_port_that_is_free(tmp_path, listener):
     ],
 )
 def test_two_processes_that_want_one_address(tmp_path, one, other, fights):
-    oxfile = process(f"uvicorn a:app {one}") + process(f"uvicorn b:app {other}", name="api")
+    """What Oxherd itself holds is refused by the reader; servers that bind for themselves are looked at here."""
+    own = "adopt = false"
+    oxfile = process(f"uvicorn a:app {one}", own) + process(f"uvicorn b:app {other}", own, name="api")
     found = said(network.check_ports(examination(tmp_path, oxfile)), Level.PROBLEM)
     assert [finding.what.startswith("web binds") for finding in found] == ([True] if fights else [])
 
 
 def test_instances_that_would_bind_one_port(tmp_path):
-    oxfile = process("uvicorn main:app --port 8123", "instances = 3")
+    oxfile = process("uvicorn main:app --port 8123", "instances = 3", "adopt = false")
     assert "3 instances would bind 127.0.0.1:8123" in only(network.check_ports(examination(tmp_path, oxfile))).what
+    hosted = process("uvicorn main:app --port 8123 --workers 2", "instances = 3")
+    assert none_bad(network.check_ports(examination(tmp_path, hosted)))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +205,75 @@ def test_a_health_check_that_asks_somebody_else(tmp_path, check, warns):
     )
 
 
+def test_a_listener_that_the_supervisor_holds_is_ours(tmp_path, supervise):
+    """Hosted processes have their listeners from it, and it has no mark of a stack."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        looked = examination(tmp_path, f'[processes.web]\napp = "m:a"\nbind = "127.0.0.1:{port}"\n')
+        assert f"port {port} is held by" in only(network.check_ports(looked)).what
+        supervise(ping={"pid": os.getpid()})
+        looked = dataclasses.replace(looked, home=find_home(os.environ))
+        assert only(network.check_ports(looked), Level.OK).what == "held by this stack"
+
+
+# -- workers --------------------------------------------------------------------------------------------------------
+
+APP = '[processes.web]\napp = "main:app"\n'
+
+
+def test_an_engine_that_is_there(tmp_path):
+    oxfile = APP + f'server = "uvicorn"\npython = "{sys.executable}"\n'
+    finding = only(workers.check_engines(examination(tmp_path, oxfile, environ=dict(os.environ))), Level.OK)
+    assert finding.what == f"served by Oxherd's workers: uvicorn {metadata.version('uvicorn')} on {sys.executable}"
+    auto = APP + f'python = "{sys.executable}"\n'
+    finding = only(workers.check_engines(examination(tmp_path, auto, environ=dict(os.environ))), Level.OK)
+    assert "uvicorn or gunicorn on" in finding.what
+
+
+def test_an_engine_that_is_missing(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho \'{"python": [3, 12, 0], "packages": {}}\'\n')
+    python.chmod(0o755)
+    looked = examination(tmp_path, APP + 'server = "granian"\npython = "./python"\n')
+    finding = only(workers.check_engines(looked))
+    assert finding.what.startswith("granian is not installed in the interpreter that is to serve the app")
+    assert finding.advice.startswith(f"{python} -m pip install granian")
+
+
+def test_an_interpreter_that_is_missing(tmp_path):
+    finding = only(workers.check_engines(examination(tmp_path, APP + 'python = "/nowhere/python"\n')))
+    assert finding.what == "its interpreter /nowhere/python is not there"
+
+
+@pytest.mark.parametrize(
+    ("more", "warns"),
+    [
+        ('workers = 2\nbalance = "shared"\n', True),
+        ('balance = "shared"\n', False),
+        ("workers = 2\n", False),
+        ('workers = 2\nbind = "unix:/run/a.sock"\nbalance = "shared"\n', False),
+    ],
+)
+def test_a_listener_that_is_shared_for_no_reason(tmp_path, more, warns):
+    found = said(workers.check_balance(examination(tmp_path, APP + more)), Level.WARNING)
+    assert bool(found) is warns
+
+
+def test_workers_that_do_not_fit_the_machine(tmp_path, supervise):
+    oxfile = APP + "workers = 4\nmax_memory_mb = 3072\n"
+    finding = only(workers.check_worker_memory(examination(tmp_path, oxfile), MACHINE), Level.WARNING)
+    assert finding.what == "the workers together take 12.0 GB of 8.0 GB: web 4 x 3.0 GB (limit)"
+    measured = APP + "workers = 4\n"
+    assert not list(workers.check_worker_memory(examination(tmp_path, measured), MACHINE)), "nothing runs"
+    rows = [{"name": "web", "memory_bytes": 2 << 30}, {"name": "web", "memory_bytes": 3 << 30}, {"name": "db"}]
+    supervise(status={"rows": rows})
+    looked = dataclasses.replace(examination(tmp_path, measured), home=find_home(os.environ))
+    finding = only(workers.check_worker_memory(looked, MACHINE), Level.WARNING)
+    assert "web 4 x 3.0 GB (as measured)" in finding.what
+    limited = APP + 'workers = 4\nlimits = { memory = "3G" }\n'
+    assert not list(workers.check_worker_memory(examination(tmp_path, limited), MACHINE)), "told with the limits"
+
+
 # -- times ----------------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +288,7 @@ def test_a_health_check_that_asks_somebody_else(tmp_path, check, warns):
     ],
 )
 def test_a_stop_timeout_shorter_than_the_servers_own_drain(tmp_path, command, stop, warns):
-    found = list(timing.check_stop_times(examination(tmp_path, process(command, stop))))
+    found = list(timing.check_stop_times(examination(tmp_path, process(command, stop, "adopt = false"))))
     assert bool(found) == bool(warns)
     assert all(warns in finding.what for finding in found)
 

@@ -100,67 +100,67 @@ def commands(found):
 CASES = {
     "fastapi in main.py": (
         {"main.py": FASTAPI},
-        ".venv/bin/uvicorn main:app --host 127.0.0.1 --port 8000",
+        "main:app",
         "GET /health (main.py:5)",
     ),
     "the file nearest to the top wins": (
         {"app/deep/api.py": FASTAPI, "app/main.py": FASTAPI},
-        ".venv/bin/uvicorn app.main:app --host 127.0.0.1 --port 8000",
+        "app.main:app",
         "GET /health (app/main.py:5)",
     ),
     "src layout": (
         {"src/shop/web.py": FASTAPI},
-        ".venv/bin/uvicorn shop.web:app --host 127.0.0.1 --port 8000",
+        "shop.web:app",
         "GET /health (src/shop/web.py:5)",
     ),
     "a package's __init__": (
         {"shop/__init__.py": FASTAPI},
-        ".venv/bin/uvicorn shop:app --host 127.0.0.1 --port 8000",
+        "shop:app",
         "GET /health (shop/__init__.py:5)",
     ),
     "starlette by a module alias": (
         {"asgi.py": STARLETTE},
-        ".venv/bin/uvicorn asgi:application --host 127.0.0.1 --port 8000",
+        "asgi:application",
         "GET /ping (asgi.py:4)",
     ),
     "an ASGI factory": (
         {"main.py": FACTORY},
-        ".venv/bin/uvicorn main:create_app --factory --host 127.0.0.1 --port 8000",
+        "main:create_app()",
         "GET /up (main.py:7)",
     ),
     "flask": (
         {"wsgi.py": FLASK},
-        ".venv/bin/gunicorn wsgi:app --bind 127.0.0.1:8000 --workers 2",
+        "wsgi:app",
         "GET /healthz (wsgi.py:8)",
     ),
     "a WSGI factory": (
         {"shop/__init__.py": FLASK_FACTORY},
-        ".venv/bin/gunicorn 'shop:create_app()' --bind 127.0.0.1:8000 --workers 2",
+        "shop:create_app()",
         "tcp 127.0.0.1:8000",
     ),
     "a route on a router may stand under a prefix": (
         {"main.py": FASTAPI.replace('@app.get("/health")', ""), "routes.py": ROUTER},
-        ".venv/bin/uvicorn main:app --host 127.0.0.1 --port 8000",
+        "main:app",
         "tcp 127.0.0.1:8000",
     ),
     "a route behind a login": (
         {"main.py": GUARDED},
-        ".venv/bin/uvicorn main:app --host 127.0.0.1 --port 8000",
+        "main:app",
         "tcp 127.0.0.1:8000",
     ),
     "django": (
         {"manage.py": MANAGE, "shop/settings.py": SETTINGS.format(hosts=["*"]), "shop/urls.py": URLS},
-        ".venv/bin/gunicorn shop.wsgi:application --bind 127.0.0.1:8000 --workers 2",
+        "shop.wsgi:application",
         "GET /health/ (shop/urls.py:2)",
     ),
     "django that answers other hosts only": (
         {"manage.py": MANAGE, "shop/settings.py": SETTINGS.format(hosts=["shop.example"]), "shop/urls.py": URLS},
-        ".venv/bin/gunicorn shop.wsgi:application --bind 127.0.0.1:8000 --workers 2",
+        "shop.wsgi:application",
         "tcp 127.0.0.1:8000",
     ),
     "django below a folder": (
         {"backend/manage.py": MANAGE, "backend/shop/settings.py": SETTINGS.format(hosts=["*"])},
-        "../.venv/bin/gunicorn shop.wsgi:application --bind 127.0.0.1:8000 --workers 2",
+        "shop.wsgi:application",
         "tcp 127.0.0.1:8000",
     ),
 }
@@ -168,17 +168,17 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_web_app_is_found_and_the_oxfile_is_valid(name, tmp_path):
-    files, command, health = CASES[name]
+    files, app, health = CASES[name]
     found = project(tmp_path, files)
     web = found.processes[0]
-    assert (web.name, web.command, web.health) == ("web", command, health)
+    assert (web.name, web.app, web.command, web.health) == ("web", app, "", health)
     oxfile = tmp_path / "oxfile.toml"
     oxfile.write_text(found.text)
     compiled = compile_stack(str(oxfile), profile=None, environ={}, strict_files=False)
     assert [process.name for process in compiled.oxfile.processes] == ["web"]
     spec = compiled.oxfile.process("web")
-    assert spec.command.text == command
-    assert not spec.command.shell
+    assert (spec.app.target, spec.app.bind, spec.hosted) == (app, ("127.0.0.1:8000",), True)
+    assert spec.python == (f"{tmp_path}/.venv/bin/python" if "folder" in name else None)
     endpoint = f"http://127.0.0.1:8000{health.split()[1]}" if health.startswith("GET") else None
     assert spec.health.endpoint == endpoint
 
@@ -231,7 +231,14 @@ def test_a_missing_server_is_named_with_the_command_that_installs_it(tmp_path):
 
 def test_another_server_that_is_installed_is_taken(tmp_path):
     found = project(tmp_path, {"main.py": FASTAPI}, programs=("hypercorn",))
-    assert commands(found)["web"] == ".venv/bin/hypercorn --bind 127.0.0.1:8000 main:app"
+    assert 'app = "main:app"\nbind = "127.0.0.1:8000"\n' in found.text
+    assert 'server = "hypercorn"\n' in found.text
+
+
+def test_a_server_that_oxherd_has_no_workers_for_keeps_its_command(tmp_path):
+    found = project(tmp_path, {"main.py": FASTAPI}, programs=("daphne",))
+    assert commands(found)["web"] == ".venv/bin/daphne --bind 127.0.0.1 --port 8000 main:app"
+    assert found.processes[0].app == ""
 
 
 @pytest.mark.parametrize(
@@ -260,14 +267,15 @@ def test_the_active_environment_is_taken_where_the_folder_has_none(tmp_path):
     folder.mkdir()
     (folder / "main.py").write_text(FASTAPI)
     found = plan_oxfile(inspect_project(str(folder), {"VIRTUAL_ENV": str(active)}), "x")
-    assert commands(found)["web"].startswith(f"{active}/bin/uvicorn main:app")
+    assert 'app = "main:app"\n' in found.text
+    assert f'python = "{active}/bin/python"\n' in found.text
 
 
 def test_what_cannot_be_read_is_named_and_does_not_stop_the_rest(tmp_path):
     found = project(tmp_path, {"main.py": FASTAPI, "broken.py": "def f(:\n", "null.py": "a\0b"})
     assert any(text.startswith("broken.py:1") for text in found.missing)
     assert any(text.startswith("null.py") for text in found.missing)
-    assert commands(found)["web"].startswith(".venv/bin/uvicorn main:app")
+    assert found.processes[0].app == "main:app"
 
 
 def test_nothing_is_imported(tmp_path):

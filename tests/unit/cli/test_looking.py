@@ -178,6 +178,96 @@ def test_explain_as_json_is_one_document(oxherd, shop):
     assert json.loads(oxherd("explain", "worker", "--json").out)["processes"][0]["process"] == "worker"
 
 
+@pytest.fixture
+def python(folder):
+    """An interpreter that says it has two engines."""
+    path = folder / "bin/python"
+    path.parent.mkdir()
+    answer = '{"python": [3, 12, 0], "packages": {"uvicorn": "0.54.0", "gunicorn": "27.0.1"}}'
+    path.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.usefixtures("python")
+def test_explain_shows_how_an_app_is_served(oxherd, folder):
+    (folder / "oxfile.toml").write_text(
+        '[processes.web]\napp = "main:app"\npython = "bin/python"\nworkers = 2\nhealth_check = { endpoint = "/health" }\n'
+    )
+    out = oxherd("explain").out
+    assert "  serves   main:app\n" in out
+    assert "  engine   uvicorn 0.54.0 if it is ASGI, gunicorn 27.0.1 if it is WSGI, in Oxherd's own workers\n" in out
+    assert "  workers  2\n" in out
+    assert "  listens  127.0.0.1:8000 (held by the supervisor)\n" in out
+    assert "  preload  imported once, and workers are forked of it, unless" in out
+    assert "finishes requests within 8 s; one that is blocked for 30 s is replaced\n" in out
+    assert "  asks     each worker by itself, over a listener of its own: health\n" in out
+    (process,) = json.loads(oxherd("explain", "--json").out)["processes"]
+    assert process["hosting"]["way"] == "hosted"
+    assert (process["hosting"]["workers"], process["hosting"]["health"], process["untouched"]) == (2, "private", "")
+
+
+@pytest.mark.usefixtures("python")
+def test_explain_shows_what_a_command_is_hosted_as(oxherd, folder):
+    (folder / "oxfile.toml").write_text(
+        '[processes.web]\ncommand = "bin/python -m uvicorn main:app --workers 3"\nbalance = "shared"\n'
+    )
+    out = oxherd("explain").out
+    assert "  serves   main:app --workers 3\n" in out
+    assert "  engine   uvicorn 0.54.0, in Oxherd's own workers\n" in out
+    assert "  workers  3 (--workers 3)\n" in out
+    assert "(held by the supervisor, one listener for all workers)" in out
+    assert ["balance", "shared", "oxfile.toml:3"] in [line.split() for line in out.splitlines()]
+
+
+def test_explain_says_why_a_command_is_run_as_it_is(oxherd, folder):
+    (folder / "oxfile.toml").write_text('[processes.web]\ncommand = "uvicorn main:app"\nadopt = false\n')
+    done = oxherd("explain")
+    assert "  runs     uvicorn main:app\n" in done.out
+    assert "  as it is run untouched: adopt = false\n" in done.out
+
+
+def test_explain_shows_what_a_program_is_passed(oxherd, folder):
+    (folder / "oxfile.toml").write_text(
+        '[processes.web]\ncommand = "daphne main:app"\nhealth_check = { tcp = "localhost:8000" }\n'
+        '[processes.one]\ncommand = "node s.js"\nsocket = "127.0.0.1:9"\nsingleton = true\n'
+    )
+    out = oxherd("explain").out
+    assert "  runs     daphne --fd '{fd:0}' -u '{private_path}' main:app\n" in out
+    assert "  listens  127.0.0.1:8000 (held by the supervisor, passed as descriptors)\n" in out
+    assert "  asks     each instance by itself, over a listener of its own\n" in out
+    assert "  reload   the new one is ready before the old one goes\n" in out
+    assert "  reload   stops, then starts\n" in out
+
+
+def test_validate_as_json_says_how_each_process_would_run(oxherd, folder):
+    (folder / "oxfile.toml").write_text(
+        '[processes.web]\ncommand = "/nowhere/bin/uvicorn main:app --workers 2"\n'
+        '[processes.dev]\ncommand = "uvicorn main:app --reload"\n'
+    )
+    web, dev = json.loads(oxherd("validate", "--json").out)["hosting"]
+    assert web == {
+        "process": "web",
+        "program": "uvicorn",
+        "way": "hosted",
+        "engine": "uvicorn",
+        "instances": 2,
+        "bind": ["127.0.0.1:8000"],
+        "untouched": None,
+    }
+    assert (dev["way"], dev["engine"], dev["untouched"].startswith("--reload")) == ("untouched", None, True)
+
+
+def test_validate_runs_no_configuration_of_a_server(oxherd, folder, python):
+    """It reads files; a gunicorn.conf.py is a program."""
+    (folder / "oxfile.toml").write_text(f'[processes.web]\ncommand = "{python} -m gunicorn -c conf.py main:app"\n')
+    (folder / "bin/python").write_text(
+        f'#!/bin/sh\necho "$@" >> {folder}/asked\necho \'{{"python": [3, 12, 0], "packages": {{}}}}\'\n'
+    )
+    assert oxherd("validate").code == 0
+    assert "describe" not in (folder / "asked").read_text()
+
+
 def test_keys_that_are_not_active_yet_are_named(oxherd, folder):
     (folder / "oxfile.toml").write_text('[processes.web]\ncommand = "true"\ngit_ref = "main"\n')
     assert "not active yet in this version: " in oxherd("explain").out

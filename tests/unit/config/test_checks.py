@@ -50,24 +50,13 @@ def test_a_disabled_process_claims_nothing(read):
     read(stack(a='log_file = "/l"', b='log_file = "/l"\ndisabled = true'))
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "collide"),
-    [
-        ("127.0.0.1:80", "127.0.0.1:80", True),
-        ("0.0.0.0:80", "127.0.0.1:80", True),
-        ("127.0.0.1:80", ":80", True),
-        ("127.0.0.1:80", "127.0.0.2:80", False),
-        ("127.0.0.1:80", "127.0.0.1:81", False),
-        ("unix:/a", "unix:/a", True),
-        ("unix:/a", "unix:/b", False),
-    ],
-)
-def test_apps_on_one_address_collide(read, refused, first, second, collide):
-    text = f'[processes.a]\napp = "m:a"\nbind = "{first}"\n[processes.b]\napp = "m:b"\nbind = "{second}"\n'
-    if collide:
-        assert [code for code, _, _ in refused(text)] == ["OX106"]
-    else:
-        assert len(read(text).oxfile.processes) == 2
+@pytest.mark.parametrize(("here", "missing"), [("ssl_certfile", "ssl_keyfile"), ("ssl_keyfile", "ssl_certfile")])
+def test_a_certificate_and_its_key_come_together(the_problem, read, here, missing):
+    app = '[processes.a]\napp = "m:a"\n'
+    problem = the_problem(f'{app}{here} = "/x"\n')
+    assert (problem.code, problem.line) == ("OX105", 3)
+    assert problem.message == f'"{missing}" is missing'
+    assert read(f'{app}{here} = "/x"\n{missing} = "/x"\n').oxfile.process("a").app.ssl_certfile == "/x"
 
 
 def test_a_job_has_one_instance(refused):

@@ -196,7 +196,9 @@ def test_a_key_of_a_command_process(one, dialect, row):
 @pytest.mark.parametrize(("key", "value", "path", "expected"), APP)
 def test_a_key_of_an_app_process(read, key, value, path, expected):
     app = "" if key == "app" else 'app = "main:app"\n'
-    loaded = read(f"[processes.p]\n{app}{key} = {value}\n")
+    other = {"ssl_certfile": "ssl_keyfile", "ssl_keyfile": "ssl_certfile"}.get(key)
+    beside = f'{other} = "/x"\n' if other else ""
+    loaded = read(f"[processes.p]\n{app}{key} = {value}\n{beside}")
     assert field(path)(loaded.oxfile.process("p")) == expected
     assert loaded.inactive == ()
 

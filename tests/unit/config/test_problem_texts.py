@@ -468,7 +468,7 @@ WARNINGS = [
     ),
     (
         "OX158",
-        "[processes.web]\ncommand = \"bash -c 'source v/bin/activate && uvicorn main:app'\"\n",
+        "[processes.web]\ncommand = \"bash -c 'source v/settings && uvicorn main:app'\"\n",
         (
             "oxfile.toml:2: processes.web.command: a shell stands between Oxherd and Uvicorn: a stop reaches the shell, not "
             "the program [OX158]\n"

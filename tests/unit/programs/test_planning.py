@@ -309,6 +309,40 @@ def test_variables_before_the_program_are_kept(plan, venv):
     assert spec.env == (("A", "1"), ("UVICORN_PORT", "77"))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bash -c 'source venv/bin/activate && uvicorn a:b'",
+        "sh -c '. venv/bin/activate && exec python -m uvicorn a:b'",
+        "source venv/bin/activate && uvicorn a:b",
+    ],
+)
+def test_a_shell_that_only_activates_an_environment_is_not_needed(compiled, script, tmp_path, line):
+    script(tmp_path / "venv/bin/uvicorn")
+    script(tmp_path / "venv/bin/python")
+    result = compiled(f'[processes.web]\ncommand = "{line}"\n', probes=Knows(**ALL), environ={"PATH": "/bin"})
+    spec = result.oxfile.process("web")
+    assert (spec.host.python, spec.host.argv) == (f"{tmp_path}/venv/bin/python", ("a:b",))
+    assert dict(spec.env) == {"PATH": f"{tmp_path}/venv/bin:/bin", "VIRTUAL_ENV": f"{tmp_path}/venv"}
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bash -c 'source venv/bin/activate && uvicorn a:b | tee log'",
+        "bash -c 'source $HOME/bin/activate && uvicorn a:b'",
+        "bash -c 'source settings.sh && uvicorn a:b'",
+        "bash -c 'source venv/bin/activate && nice uvicorn a:b'",
+        "bash -c 'cd /x && source venv/bin/activate && uvicorn a:b'",
+    ],
+)
+def test_a_shell_that_does_more_is_needed(plan, line):
+    made = plan(f'command = "{line}"\n')
+    assert made.spec.host is None
+    assert "shell" in made.untouched
+
+
 @pytest.mark.parametrize("line", ["uv run uvicorn a:b", "uv run python -m uvicorn a:b", "poetry run uvicorn a:b"])
 def test_a_project_runner_means_the_environment_of_the_project(plan, venv, line):
     made = plan(f'command = "{line}"\n')
@@ -588,6 +622,13 @@ def test_hypercorn_with_a_configuration_file_and_a_socket_of_the_oxfile(plan, ve
     host = plan('command = "hypercorn -c h.toml a:b"\nsocket = "127.0.0.1:7"\n').spec.host
     assert host.bind == ("127.0.0.1:7",)
     assert host.argv[1:] == ("--bind", "fd://{fd:0}", "--bind", "fd://{private}", "-c", "h.toml", "a:b")
+
+
+def test_an_activated_environment_is_where_a_passed_program_is_found(plan, script, tmp_path):
+    script(tmp_path / "v/bin/hypercorn")
+    spec = plan("command = \"sh -c '. v/bin/activate && hypercorn a:b'\"\n").spec
+    assert spec.host.argv[0] == "hypercorn"
+    assert dict(spec.env)["PATH"].startswith(f"{tmp_path}/v/bin:")
 
 
 def test_daphne_gets_a_descriptor_and_a_path_for_probes(plan, venv):

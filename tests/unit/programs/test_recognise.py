@@ -146,7 +146,7 @@ def test_what_must_be_alone(line, singleton):
         ("gunicorn a --reload", "watch = true"),
         ("hypercorn a --reload", "watch = true"),
         ("granian a --reload", "watch = true"),
-        ("flask run", "gunicorn"),
+        ("flask run", "app = "),
         ("python manage.py runserver", "--noreload"),
     ],
 )

@@ -8,7 +8,6 @@ import pwd
 import stat
 
 from oxherd.cli.checks.finding import ok, problem, warning
-from oxherd.config.model import ProcessKind
 from oxherd.config.redact import is_secret_key
 from oxherd.programs.interpreter import find_interpreter, find_program
 
@@ -39,8 +38,6 @@ _PACKAGES = {
 def check_programs(examination: Examination) -> Iterator[Finding]:
     """Look for the directory, the program and the Python packages of each process."""
     for spec in examination.processes:
-        if spec.kind is ProcessKind.APP:
-            continue
         if not os.path.isdir(spec.working_dir):
             yield problem(
                 f"working_dir {spec.working_dir} is not there",
@@ -141,7 +138,7 @@ def check_users(examination: Examination) -> Iterator[Finding]:
                 yield problem(
                     f"there is no group {spec.group}", where=spec.name, advice=f"groupadd --system {spec.group}"
                 )
-        if not spec.user and examination.euid == 0 and examination.program(spec).binds:
+        if not spec.user and examination.euid == 0 and examination.binds(spec):
             yield warning(
                 "it serves requests as root",
                 where=spec.name,

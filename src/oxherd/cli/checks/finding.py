@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from oxherd.programs.program import Bind
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from oxherd.control.paths import Home
     from oxherd.programs.compiled import Compiled
     from oxherd.programs.program import Program
+    from oxherd.programs.settling import Plan
 
 __all__ = ["Examination", "Finding", "Level", "ok", "problem", "warning"]
 
@@ -77,6 +80,35 @@ class Examination:
         if self.compiled is None:
             raise LookupError(spec.name)
         return self.compiled.programs[spec.name]
+
+    def plan(self, spec: ProcessSpec) -> Plan | None:
+        """Return how a process gets its listeners, or None where that is not known."""
+        return self.compiled.plans.get(spec.name) if self.compiled else None
+
+    def binds(self, spec: ProcessSpec) -> tuple[Bind, ...]:
+        """Return the addresses a process listens on: those held for it, else those its command line names."""
+        if spec.host is None or not spec.host.bind:
+            return self.program(spec).binds
+        return tuple(_bind(text) for text in spec.host.bind)
+
+    def supervisors(self) -> frozenset[int]:
+        """Return the pids of the supervisors the stack may run under."""
+        from oxherd.cli.checks.running import supervisor_pids  # noqa: PLC0415 - asks, and is needed rarely
+
+        return supervisor_pids(self)
+
+    def memory(self) -> Mapping[str, int]:
+        """Return for each process that runs the bytes its largest instance takes."""
+        from oxherd.cli.checks.running import measured_memory  # noqa: PLC0415 - asks, and is needed rarely
+
+        return measured_memory(self)
+
+
+def _bind(text: str) -> Bind:
+    if text.startswith("unix:"):
+        return Bind(path=text.removeprefix("unix:"))
+    host, _, port = text.rpartition(":")
+    return Bind(host=host.strip("[]") or "0.0.0.0", port=int(port))  # noqa: S104 - what an empty host means
 
 
 def ok(what: str, *, where: str = "") -> Finding:

@@ -25,12 +25,12 @@ _LOCAL = {"localhost": "127.0.0.1"}
 
 
 def check_ports(examination: Examination) -> Iterator[Finding]:
-    """Look at every address that a recognised command line binds."""
+    """Look at every address that is held for a process, or that a recognised command line binds."""
     wanted: list[tuple[ProcessSpec, Bind]] = []
     for spec in examination.processes:
-        binds = examination.program(spec).binds
+        binds = examination.binds(spec)
         wanted += [(spec, bind) for bind in binds]
-        if binds and spec.instances > 1:
+        if binds and spec.instances > 1 and spec.host is None:
             yield problem(
                 f"{spec.instances} instances would bind {binds[0].text()} each, and only the first can",
                 where=spec.name,
@@ -85,7 +85,8 @@ def _ours(examination: Examination, pid: int) -> bool:
     """Whether a process belongs to this very stack: the supervisor marks everything it starts."""
     if examination.oxfile is None:
         return False
-    return (mark_of(pid) or "").startswith(f"{stack_id(examination.oxfile.path)}/")
+    # The listeners of hosted processes are the supervisor's own.
+    return pid in examination.supervisors() or (mark_of(pid) or "").startswith(f"{stack_id(examination.oxfile.path)}/")
 
 
 def _first_free_port() -> int:

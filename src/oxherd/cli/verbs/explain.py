@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from oxherd.cli.output import Output
-    from oxherd.programs.explanation import Explained, Explanation
+    from oxherd.programs.explanation import Explained, Explanation, HostingExplained
 
 __all__ = ["explain"]
 
@@ -71,12 +71,18 @@ def explain(*, names: tuple[str, ...], config: str | None, profile: str | None, 
 
 def _lines(item: Explanation) -> list[str]:
     """Return one process as text."""
+    hosting = item.hosting
+    runs = f"{shlex.join(item.argv)}{' (through a shell)' if item.shell else ''}" if item.argv else ""
+    if hosting is not None and hosting.argv:
+        runs = shlex.join(hosting.argv)
     facts = [
-        ("runs", f"{shlex.join(item.argv)}{' (through a shell)' if item.shell else ''}" if item.argv else ""),
+        ("runs", "" if hosting is not None and hosting.way == "hosted" else runs),
         ("program", f"{item.executable} ({item.executable_reason})" if item.executable else item.executable_reason),
         ("python", f"{item.interpreter} ({item.interpreter_reason})" if item.interpreter else ""),
-        ("listens", ", ".join(item.binds)),
+        *_hosting(hosting),
+        ("listens", ", ".join(item.binds) if hosting is None else ""),
         ("to stop", item.drains),
+        ("as it is", f"run untouched: {item.untouched}" if item.untouched else ""),
     ]
     lines = ["", f"{item.process}: {item.title}"]
     lines += [f"  {name:<8} {text}" for name, text in facts if text]
@@ -86,6 +92,30 @@ def _lines(item: Explanation) -> list[str]:
     lines += _table("  environment", item.env)
     defaults = [f"{one.name} = {one.value}" for one in item.settings if one.origin == "default" and one.value]
     return lines + (["  by default", *_wrapped(defaults)] if defaults else [])
+
+
+def _hosting(hosting: HostingExplained | None) -> list[tuple[str, str]]:
+    """Return what there is to say of listeners and workers."""
+    if hosting is None:
+        return []
+    binds = ", ".join(hosting.binds)
+    if hosting.way != "hosted":
+        return [
+            ("listens", f"{binds} (held by the supervisor, passed as descriptors)" if binds else ""),
+            ("asks", "each instance by itself, over a listener of its own" if hosting.health == "private" else ""),
+            ("reload", "the new one is ready before the old one goes" if hosting.overlap else "stops, then starts"),
+        ]
+    shared = ", one listener for all workers" if hosting.balance == "shared" and hosting.workers > 1 else ""
+    asked = [name for name, way in (("health", hosting.health), ("readiness", hosting.readiness)) if way == "private"]
+    return [
+        ("serves", hosting.app),
+        ("engine", f"{hosting.engine}, in Oxherd's own workers"),
+        ("workers", f"{hosting.workers}{f' ({hosting.workers_from})' if hosting.workers_from else ''}"),
+        ("listens", f"{binds} (held by the supervisor{shared})"),
+        ("preload", hosting.preload),
+        ("times", hosting.times),
+        ("asks", f"each worker by itself, over a listener of its own: {' and '.join(asked)}" if asked else ""),
+    ]
 
 
 def _wrapped(items: Iterable[str]) -> list[str]:

@@ -11,6 +11,8 @@ from oxherd.cli.options import configs_option, output_options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oxherd.cli.output import Output
+    from oxherd.config.model import ProcessSpec
+    from oxherd.programs.compiled import Compiled
 
 __all__ = ["validate"]
 
@@ -40,14 +42,17 @@ def _validate(path: str, profile: str | None, output: Output) -> dict[str, objec
     from oxherd.cli.where import shown  # noqa: PLC0415 - not for --help
     from oxherd.errors import ConfigError  # noqa: PLC0415 - not for --help
     from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - not for --help
+    from oxherd.programs.probes import Probes  # noqa: PLC0415 - not for --help
 
     try:
-        compiled = compile_stack(shown(path), profile=profile or None, environ=os.environ, strict_files=False)
+        # What a server makes of its configuration file is not asked: that is a program, and would be run for it.
+        probes = Probes(describing=None)
+        compiled = compile_stack(shown(path), profile=profile or None, environ=os.environ, probes=probes)
     except ConfigError as error:
         if not output.json:
             output.warn(f"{error.render()}")
         problems = [problem.as_dict() for problem in error.problems]
-        return {"file": path, "valid": False, "processes": [], "problems": problems, "inactive": []}
+        return {"file": path, "valid": False, "processes": [], "problems": problems, "inactive": [], "hosting": []}
     names = [process.name for process in compiled.oxfile.processes]
     if not output.json:
         output.problems(compiled.warnings)
@@ -57,4 +62,25 @@ def _validate(path: str, profile: str | None, output: Output) -> dict[str, objec
     if inactive:
         output.say(f"not active yet in this version: {', '.join(inactive)}")
     problems = [problem.as_dict() for problem in compiled.warnings]
-    return {"file": path, "valid": True, "processes": names, "problems": problems, "inactive": inactive}
+    return {
+        "file": path,
+        "valid": True,
+        "processes": names,
+        "problems": problems,
+        "inactive": inactive,
+        "hosting": [_hosting(compiled, spec) for spec in compiled.oxfile.processes],
+    }
+
+
+def _hosting(compiled: Compiled, spec: ProcessSpec) -> dict[str, object]:
+    """Return how one process would be run."""
+    host = spec.host
+    return {
+        "process": spec.name,
+        "program": "app" if spec.app is not None else spec.program,
+        "way": host.way.value if host is not None else "untouched",
+        "engine": host.engine if host is not None else None,
+        "instances": spec.instances,
+        "bind": list(host.bind) if host is not None else [],
+        "untouched": compiled.plans[spec.name].untouched or None,
+    }
