@@ -145,10 +145,8 @@ def _first_settled(rollout: Rollout, _event: Event, now: float) -> Result:
 def _ready(rollout: Rollout, event: Event, _now: float) -> Result:
     assert isinstance(event, CandidateReady)
     seat = _seat(rollout, event)
-    awaited = (seat.stage is Stage.STARTING and seat.candidate == event.attempt) or (
-        seat.stage is Stage.RETURNING and seat.back == event.attempt
-    )
-    if not awaited:
+    awaited = event.attempt == (seat.back if seat.stage is Stage.RETURNING else seat.candidate)
+    if not awaited or seat.stage not in {Stage.STARTING, Stage.RETURNING}:
         return rollout, ()  # readiness comes and goes
     quiet, disarms = moves.disarmed(rollout, Timer.READY)
     given, commands = moves.promote(quiet, seat)
@@ -180,8 +178,12 @@ def _returned(rollout: Rollout, seat: Seat, now: float) -> Result:
 
 
 def _failed(rollout: Rollout, event: Event, now: float) -> Result:
-    detail = event.detail if isinstance(event, CandidateFailed) else "it ended"
-    return _lost(rollout, _seat(rollout, event), detail, now)
+    seat = _seat(rollout, event)
+    if isinstance(event, CandidateFailed):
+        return _lost(rollout, seat, event.detail, now)
+    if rollout.plan.kind is Kind.REPLACE and seat.stage is Stage.MOVED:
+        return rollout, ()
+    return _lost(moves.put(rollout, seat, candidate=None), replace(seat, candidate=None), "it ended", now)
 
 
 def _lost(rollout: Rollout, seat: Seat, detail: str, now: float) -> Result:
@@ -206,7 +208,7 @@ def _failed_back(rollout: Rollout, event: Event, now: float) -> Result:
     if rollout.plan.overlap:
         lost = moves.put(rollout, seat, candidate=None)
         return lost, (DiscardCandidate(seat.slot, event.attempt, serving=True),)
-    return rollout, ()
+    return (moves.put(rollout, seat, candidate=None) if isinstance(event, CandidateGone) else rollout), ()
 
 
 def _cleared(rollout: Rollout, event: Event, now: float) -> Result:

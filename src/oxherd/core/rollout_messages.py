@@ -88,7 +88,7 @@ class CandidateFailed:
 
 @dataclass(frozen=True, slots=True)
 class CandidateGone:
-    """Nothing runs any more of a candidate that was discarded. Needed without overlap only, harmless otherwise."""
+    """Nothing runs any more of a candidate. After `DiscardCandidate`; before it, it says the same as a failure."""
 
     slot: int
     attempt: int
@@ -252,7 +252,7 @@ class RetireOld:
 
 @dataclass(frozen=True, slots=True)
 class DiscardCandidate:
-    """A candidate is not wanted any more; it may be dead already.
+    """A candidate is not wanted any more; answer with `CandidateGone`, at once if it is dead already.
 
     ``serving`` says that it may have accepted connections: it leaves as a lame duck, otherwise it is just ended. What
     was the slot's worker before it was promoted, if it was not told to go, is the slot's worker again.

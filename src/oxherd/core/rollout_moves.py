@@ -174,10 +174,16 @@ def fail(rollout: Rollout, detail: str, now: float) -> Result:
     quiet, disarms = disarmed(replace(rollout, cause=detail), *Timer)
     discards: list[Command] = []
     for seat in quiet.seats:
-        if not seat.touched and seat.candidate is not None:
-            serving = seat.stage in {Stage.PROMOTED, Stage.ACCEPTING}
-            discards.append(DiscardCandidate(seat.slot, seat.candidate, serving))
+        serving = seat.stage in {Stage.PROMOTED, Stage.ACCEPTING}
+        if not seat.touched:
             quiet = put(quiet, seat, stage=Stage.OLD, candidate=None)
+        elif seat.stage in {Stage.STARTING, Stage.PROMOTED} and seat.candidate is not None:
+            # Without overlap: it has to be gone before the old generation can come back.
+            quiet = put(quiet, seat, stage=Stage.CLEARING)
+        else:
+            continue
+        if seat.candidate is not None:
+            discards.append(DiscardCandidate(seat.slot, seat.candidate, serving))
     # In a replacement a slot that was moved has nothing to go back to: its new worker is as good as the old one was.
     if rollout.plan.kind is Kind.REPLACE or not any(seat.touched for seat in quiet.seats):
         over, commands = finish(quiet, Phase.ABORTED, now, detail, Which.NEW)
