@@ -10,9 +10,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.rollout_world import World
 
 from oxherd.core.phases import Kind, Phase, Plan
+from support.rollout_world import World
 
 orders = st.sampled_from([(0, 1), (1, 0, 2), (0,), (3, 0, 2, 1), ()])
 
@@ -106,4 +106,4 @@ def test_every_order_of_events_of_two_slots(kind, overlap, gated):
                 waiting.append(after)
     expected = {Phase.DONE, Phase.ABORTED} | ({Phase.ROLLED_BACK} if kind is Kind.RELOAD else set())
     assert ends == expected
-    assert len(seen) > 100; print(len(seen))
+    assert len(seen) > 100
