@@ -40,6 +40,9 @@ class World:
     Args:
         plan: What is to be done.
         misfortunes: How many workers may die, be too slow or be reverted.
+
+    Attributes:
+        cells: The cells of the table that were used, by this world and its copies.
     """
 
     def __init__(self, plan: Plan, misfortunes: int) -> None:
@@ -55,6 +58,7 @@ class World:
         self.handed: set[int] = set()
         self.result: Phase | None = None
         self.now = 100.0
+        self.cells: set[tuple[Phase, m.EventKind]] = set()
 
     def copy(self) -> World:
         twin = object.__new__(World)
@@ -82,6 +86,8 @@ class World:
     def feed(self, event: m.Event) -> None:
         self.now += 0.01
         over = self.result is not None
+        if self.reaches_the_table(event):
+            self.cells.add((self.rollout.phase, m.kind_of(event)))
         self.rollout, commands = step(self.rollout, event, self.now)
         for command in commands:
             assert not over, f"{command} after the end"
@@ -89,6 +95,13 @@ class World:
             self.obey(command)
         assert (self.result is not None) == self.rollout.phase.over
         self.bereaved -= {slot for slot in self.old if self.accepts(slot)}
+
+    def reaches_the_table(self, event: m.Event) -> bool:
+        if isinstance(event, m.TimerFired):
+            return event.timer in self.rollout.timers
+        slot, attempt = getattr(event, "slot", None), getattr(event, "attempt", None)
+        seat = None if slot is None else self.rollout.seat(slot)
+        return slot is None or (seat is not None and attempt in {None, seat.candidate, seat.back})
 
     def obey(self, command: m.Command) -> None:
         plan = self.rollout.plan
@@ -272,6 +285,12 @@ class World:
             if not known:
                 events += [m.CandidateFailed(slot, attempt, "late"), m.CandidateGone(slot, attempt)]
         events += [m.OldGone(99), m.OldCrashed(99), m.OldReady(99)]
+        for slot, old in self.old.items():
+            if old in {"leaving", "gone"}:
+                # Told to go is told to go, whatever else is said of it.
+                events += [m.OldCrashed(slot), m.OldReady(slot)]
+            if old == "gone":
+                events.append(m.OldGone(slot))
         for event in events:
             self.feed(event)
             assert self.rollout == before, event

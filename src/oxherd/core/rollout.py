@@ -181,18 +181,23 @@ def _failed(rollout: Rollout, event: Event, now: float) -> Result:
     seat = _seat(rollout, event)
     if isinstance(event, CandidateFailed):
         return _lost(rollout, seat, event.detail, now)
-    if rollout.plan.kind is Kind.REPLACE and seat.stage is Stage.MOVED:
-        return rollout, ()
-    return _lost(moves.put(rollout, seat, candidate=None), replace(seat, candidate=None), "it ended", now)
+    gone = replace(seat, candidate=None)
+    return _lost(moves.put(rollout, gone), gone, "it ended", now)
 
 
 def _lost(rollout: Rollout, seat: Seat, detail: str, now: float) -> Result:
     if rollout.plan.kind is Kind.REPLACE and seat.stage is Stage.MOVED:
-        return rollout, ()  # it is the slot's worker and of the only generation there is: its lifecycle restarts it
+        return moves.hand_over(rollout, seat, detail)
     if seat.stage is Stage.MOVED and rollout.plan.overlap and seat.candidate is not None:
         after, commands = moves.fail(moves.put(rollout, seat, candidate=None), detail, now)
         return after, (DiscardCandidate(seat.slot, seat.candidate, serving=True), *commands)
     return moves.fail(rollout, detail, now)
+
+
+def _failed_late(rollout: Rollout, event: Event, _now: float) -> Result:
+    """The new generation is committed: a worker of it that dies now is restarted like any other."""
+    detail = event.detail if isinstance(event, CandidateFailed) else "it ended"
+    return moves.hand_over(rollout, _seat(rollout, event), detail)
 
 
 def _failed_back(rollout: Rollout, event: Event, now: float) -> Result:
@@ -202,7 +207,7 @@ def _failed_back(rollout: Rollout, event: Event, now: float) -> Result:
         return _cleared(rollout, event, now)
     if seat.back == event.attempt:
         if seat.stage is Stage.RETURNED:
-            return rollout, ()  # its lifecycle restarts it
+            return moves.hand_over(rollout, seat, event.detail if isinstance(event, CandidateFailed) else "it ended")
         return moves.back_failed(rollout, seat, event.detail if isinstance(event, CandidateFailed) else "it ended", now)
     # The new worker of a slot that is still to be brought back.
     if rollout.plan.overlap:
@@ -360,8 +365,8 @@ def _build() -> Mapping[Phase, Mapping[EventKind, Rule]]:
         p.DRAINING: {
             e.READY: _rule(_ignore),
             e.ACCEPTING: _rule(_ignore),
-            e.FAILED: _rule(_ignore, note="its lifecycle restarts it"),
-            e.GONE: _rule(_ignore),
+            e.FAILED: _rule(_failed_late, note="its lifecycle restarts it"),
+            e.GONE: _rule(_failed_late, note="its lifecycle restarts it"),
             e.OLD_GONE: _rule(_old_gone, p.DONE),
             e.OLD_CRASHED: _rule(_ignore),
             e.OLD_READY: _rule(_ignore),

@@ -265,9 +265,11 @@ class DiscardCandidate:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """A slot could not be brought back to the old generation; its lifecycle goes on trying, with its usual back-off.
+    """What the slot has is an instance like any other from now on: its lifecycle restarts it, and starts it if it is down.
 
-    If a worker of the new generation still serves it, it stays until its replacement is ready.
+    Of the generation the process has at this moment. That is how it goes on with a worker that dies when nothing can be
+    undone for it any more, and with a slot in which no worker of the old generation would start while rolling back: a
+    new one that still serves there goes on until it ends, and then the old generation follows.
     """
 
     slot: int

@@ -33,6 +33,7 @@ __all__ = [
     "fail",
     "finish",
     "go",
+    "hand_over",
     "look_for_the_end",
     "next_back",
     "next_slot",
@@ -164,6 +165,11 @@ def look_for_the_end(rollout: Rollout, now: float) -> Result:
     if any(seat.old is not Old.GONE for seat in rollout.seats):
         return rollout, ()
     return finish(rollout, Phase.DONE, now, "", Which.OLD)
+
+
+def hand_over(rollout: Rollout, seat: Seat, detail: str) -> Result:
+    """The worker that has a slot for good is lost: that is nothing a rollout has to answer for."""
+    return put(rollout, seat, candidate=None, back=None), (HandOver(seat.slot, detail),)
 
 
 # -- backwards ------------------------------------------------------------------------------------------------------
