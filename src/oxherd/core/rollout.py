@@ -145,10 +145,8 @@ def _first_settled(rollout: Rollout, _event: Event, now: float) -> Result:
 def _ready(rollout: Rollout, event: Event, _now: float) -> Result:
     assert isinstance(event, CandidateReady)
     seat = _seat(rollout, event)
-    awaited = (seat.stage is Stage.STARTING and seat.candidate == event.attempt) or (
-        seat.stage is Stage.RETURNING and seat.back == event.attempt
-    )
-    if not awaited:
+    awaited = event.attempt == (seat.back if seat.stage is Stage.RETURNING else seat.candidate)
+    if not awaited or seat.stage not in {Stage.STARTING, Stage.RETURNING}:
         return rollout, ()  # readiness comes and goes
     quiet, disarms = moves.disarmed(rollout, Timer.READY)
     given, commands = moves.promote(quiet, seat)
@@ -180,17 +178,26 @@ def _returned(rollout: Rollout, seat: Seat, now: float) -> Result:
 
 
 def _failed(rollout: Rollout, event: Event, now: float) -> Result:
-    detail = event.detail if isinstance(event, CandidateFailed) else "it ended"
-    return _lost(rollout, _seat(rollout, event), detail, now)
+    seat = _seat(rollout, event)
+    if isinstance(event, CandidateFailed):
+        return _lost(rollout, seat, event.detail, now)
+    gone = replace(seat, candidate=None)
+    return _lost(moves.put(rollout, gone), gone, "it ended", now)
 
 
 def _lost(rollout: Rollout, seat: Seat, detail: str, now: float) -> Result:
     if rollout.plan.kind is Kind.REPLACE and seat.stage is Stage.MOVED:
-        return rollout, ()  # it is the slot's worker and of the only generation there is: its lifecycle restarts it
+        return moves.hand_over(rollout, seat, detail)
     if seat.stage is Stage.MOVED and rollout.plan.overlap and seat.candidate is not None:
         after, commands = moves.fail(moves.put(rollout, seat, candidate=None), detail, now)
         return after, (DiscardCandidate(seat.slot, seat.candidate, serving=True), *commands)
     return moves.fail(rollout, detail, now)
+
+
+def _failed_late(rollout: Rollout, event: Event, _now: float) -> Result:
+    """The new generation is committed: a worker of it that dies now is restarted like any other."""
+    detail = event.detail if isinstance(event, CandidateFailed) else "it ended"
+    return moves.hand_over(rollout, _seat(rollout, event), detail)
 
 
 def _failed_back(rollout: Rollout, event: Event, now: float) -> Result:
@@ -200,13 +207,13 @@ def _failed_back(rollout: Rollout, event: Event, now: float) -> Result:
         return _cleared(rollout, event, now)
     if seat.back == event.attempt:
         if seat.stage is Stage.RETURNED:
-            return rollout, ()  # its lifecycle restarts it
+            return moves.hand_over(rollout, seat, event.detail if isinstance(event, CandidateFailed) else "it ended")
         return moves.back_failed(rollout, seat, event.detail if isinstance(event, CandidateFailed) else "it ended", now)
     # The new worker of a slot that is still to be brought back.
     if rollout.plan.overlap:
         lost = moves.put(rollout, seat, candidate=None)
         return lost, (DiscardCandidate(seat.slot, event.attempt, serving=True),)
-    return rollout, ()
+    return (moves.put(rollout, seat, candidate=None) if isinstance(event, CandidateGone) else rollout), ()
 
 
 def _cleared(rollout: Rollout, event: Event, now: float) -> Result:
@@ -358,8 +365,8 @@ def _build() -> Mapping[Phase, Mapping[EventKind, Rule]]:
         p.DRAINING: {
             e.READY: _rule(_ignore),
             e.ACCEPTING: _rule(_ignore),
-            e.FAILED: _rule(_ignore, note="its lifecycle restarts it"),
-            e.GONE: _rule(_ignore),
+            e.FAILED: _rule(_failed_late, note="its lifecycle restarts it"),
+            e.GONE: _rule(_failed_late, note="its lifecycle restarts it"),
             e.OLD_GONE: _rule(_old_gone, p.DONE),
             e.OLD_CRASHED: _rule(_ignore),
             e.OLD_READY: _rule(_ignore),

@@ -88,7 +88,7 @@ class CandidateFailed:
 
 @dataclass(frozen=True, slots=True)
 class CandidateGone:
-    """Nothing runs any more of a candidate that was discarded. Needed without overlap only, harmless otherwise."""
+    """Nothing runs any more of a candidate. After `DiscardCandidate`; before it, it says the same as a failure."""
 
     slot: int
     attempt: int
@@ -252,7 +252,7 @@ class RetireOld:
 
 @dataclass(frozen=True, slots=True)
 class DiscardCandidate:
-    """A candidate is not wanted any more; it may be dead already.
+    """A candidate is not wanted any more; answer with `CandidateGone`, at once if it is dead already.
 
     ``serving`` says that it may have accepted connections: it leaves as a lame duck, otherwise it is just ended. What
     was the slot's worker before it was promoted, if it was not told to go, is the slot's worker again.
@@ -265,9 +265,11 @@ class DiscardCandidate:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """A slot could not be brought back to the old generation; its lifecycle goes on trying, with its usual back-off.
+    """What the slot has is an instance like any other from now on: its lifecycle restarts it, and starts it if it is down.
 
-    If a worker of the new generation still serves it, it stays until its replacement is ready.
+    Of the generation the process has at this moment. That is how it goes on with a worker that dies when nothing can be
+    undone for it any more, and with a slot in which no worker of the old generation would start while rolling back: a
+    new one that still serves there goes on until it ends, and then the old generation follows.
     """
 
     slot: int

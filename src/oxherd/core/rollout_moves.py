@@ -33,6 +33,7 @@ __all__ = [
     "fail",
     "finish",
     "go",
+    "hand_over",
     "look_for_the_end",
     "next_back",
     "next_slot",
@@ -166,6 +167,11 @@ def look_for_the_end(rollout: Rollout, now: float) -> Result:
     return finish(rollout, Phase.DONE, now, "", Which.OLD)
 
 
+def hand_over(rollout: Rollout, seat: Seat, detail: str) -> Result:
+    """The worker that has a slot for good is lost: that is nothing a rollout has to answer for."""
+    return put(rollout, seat, candidate=None, back=None), (HandOver(seat.slot, detail),)
+
+
 # -- backwards ------------------------------------------------------------------------------------------------------
 
 
@@ -174,10 +180,16 @@ def fail(rollout: Rollout, detail: str, now: float) -> Result:
     quiet, disarms = disarmed(replace(rollout, cause=detail), *Timer)
     discards: list[Command] = []
     for seat in quiet.seats:
-        if not seat.touched and seat.candidate is not None:
-            serving = seat.stage in {Stage.PROMOTED, Stage.ACCEPTING}
-            discards.append(DiscardCandidate(seat.slot, seat.candidate, serving))
+        serving = seat.stage in {Stage.PROMOTED, Stage.ACCEPTING}
+        if not seat.touched:
             quiet = put(quiet, seat, stage=Stage.OLD, candidate=None)
+        elif seat.stage in {Stage.STARTING, Stage.PROMOTED} and seat.candidate is not None:
+            # Without overlap: it has to be gone before the old generation can come back.
+            quiet = put(quiet, seat, stage=Stage.CLEARING)
+        else:
+            continue
+        if seat.candidate is not None:
+            discards.append(DiscardCandidate(seat.slot, seat.candidate, serving))
     # In a replacement a slot that was moved has nothing to go back to: its new worker is as good as the old one was.
     if rollout.plan.kind is Kind.REPLACE or not any(seat.touched for seat in quiet.seats):
         over, commands = finish(quiet, Phase.ABORTED, now, detail, Which.NEW)
