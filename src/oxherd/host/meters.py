@@ -20,12 +20,17 @@ Layout, native byte order, offsets in bytes::
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import struct
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ENTRIES",
@@ -174,6 +179,49 @@ class Meters:
         words[_LATENCY // 8 + bisect_left(LATENCY_BOUNDS, latency)] += 1
         self._second_latency = max(self._second_latency, latency)
         self._write_second()
+
+    def add(
+        self, now: float, *, classes: Sequence[int], aborted: int, latency: Sequence[int], longest: float, errors: int
+    ) -> None:
+        """Count many requests that are over at once, for engines that keep a tally between two ticks.
+
+        Args:
+            now: CLOCK_MONOTONIC; they belong to this second.
+            classes: How many were answered with 1xx .. 5xx.
+            aborted: How many ended without a whole answer.
+            latency: How many fall into each bucket, as in the histogram.
+            longest: The longest of them, in seconds.
+            errors: How many were answered with 5xx or not at all.
+        """
+        words = self._words
+        for place, count in enumerate(classes, _CLASSES // 8):
+            words[place] += count
+        for place, count in enumerate(latency, _LATENCY // 8):
+            words[place] += count
+        words[_REQUESTS // 8] += sum(classes)
+        words[_ABORTED // 8] += aborted
+        self._turn(int(now))
+        self._second_requests += sum(classes) + aborted
+        self._second_errors += errors
+        self._second_latency = max(self._second_latency, longest)
+        self._write_second()
+
+    def show(self, count: int, flying: Iterable[tuple[float, str]]) -> None:
+        """Write the whole table of requests in flight, in place of `enter` and `leave`.
+
+        Args:
+            count: How many there are.
+            flying: When each began and its text, the oldest first; as many as there is room for are taken.
+        """
+        self._words[_IN_FLIGHT // 8] = count
+        entry = 0
+        for entry, (started, text) in enumerate(itertools.islice(flying, ENTRIES), 1):
+            offset = _TABLE + (entry - 1) * _TABLE_ENTRY
+            raw = text.encode("utf-8", "replace")[:_TEXT]
+            _HEAD.pack_into(self._map, offset, started, len(raw))
+            self._map[offset + _HEAD.size : offset + _HEAD.size + len(raw)] = raw
+        for free in range(entry, ENTRIES):
+            self._times[(_TABLE + free * _TABLE_ENTRY) // 8] = 0.0
 
     def _turn(self, second: int) -> None:
         if second != self._second:
