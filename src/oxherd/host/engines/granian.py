@@ -25,10 +25,11 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers, wrap_wsgi_with_p
 
 from .. import ducks
 from ..counting import Draining
+from ..tally import Tally
 from ..websockets import Websockets
 from .base import EngineError, StartupError
 from .granian_acceptors import Acceptors
-from .granian_calls import asgi_call, wsgi_call
+from .granian_calls import asgi_call, asgi_text, wsgi_call, wsgi_text
 from .granian_options import check_version, read_command, read_options
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class _Granian:
         self._meters = meters
         self._told = told
         self._draining = Draining()
+        self._tally = Tally(meters, wsgi_text if app.interface == "wsgi" else asgi_text)
         self._server, self._call = _server_of(job, app)
         self._public: Acceptors | None = None
         self._hurry = threading.Event()
@@ -136,7 +138,7 @@ class _Granian:
 
     def _busy(self) -> int:
         """Return how many requests are in flight, websockets included."""
-        return self._meters.read().in_flight
+        return self._tally.busy
 
     # -- leaving ------------------------------------------------------------------------------------------------
 
@@ -170,7 +172,7 @@ class _Granian:
             return
         self._meters.connected(self.connections())
         after = time.monotonic()
-        self._looked = after + max(1.0, 100 * (after - now))
+        self._looked = after + max(1.0, 500 * (after - now))
 
     def _acceptors(self, worker: Any, loop: Any, call: Any, tls: Any) -> Acceptors:
         server = self._server
@@ -228,14 +230,23 @@ class GranianASGI(_Granian):
         state, prefix = lifespan.state, self._server.url_path_prefix or ""
         inner = asgi_call(self._call, prefix, state, is_tls=self._server.ssl_ctx[0])
         served = asgi_call(
-            self._websockets.wrap(self._call), prefix, state, meters=self._meters, draining=self._draining
+            self._call,
+            prefix,
+            state,
+            tally=self._tally,
+            draining=self._draining,
+            websocket=asgi_call(self._websockets.wrap(self._call), prefix, state),
         )
         self._tick(self._loop.time())
         behind = self._acceptors(ASGIWorker, self._loop, inner, _NO_TLS)
         behind.add(_PRIVATE, private)
         self._public = self._acceptors(ASGIWorker, self._loop, served, self._server.ssl_ctx)
+        over = threading.Event()
+        self._tally.watch(over)
         self._told.started()
         await finished.wait()
+        over.set()
+        self._tally.flush(time.monotonic())
         behind.end()
         if self._stopping.is_set():
             self._public.end()
@@ -261,6 +272,7 @@ class GranianASGI(_Granian):
     def _tick(self, due: float) -> None:
         now = self._loop.time()
         at = time.monotonic()
+        self._tally.flush(at)
         self._meters.tick(at, max(0.0, now - due))
         self._look_at_connections(at)
         self._loop.call_at(now + _TICK, self._tick, now + _TICK)
@@ -291,7 +303,6 @@ class GranianWSGI(_Granian):
         """Read the options; nothing is started yet."""
         super().__init__(job, app, meters, told)
         self._finished = threading.Event()
-        self._answered = -1
 
     def run(self, private: socket.socket) -> int:
         """See `Engine.run`."""
@@ -310,26 +321,22 @@ class GranianWSGI(_Granian):
             WSGIWorker, loop, wsgi_call(self._call, prefix, is_tls=self._server.ssl_ctx[0]), _NO_TLS
         )
         behind.add(_PRIVATE, private)
-        served = wsgi_call(self._call, prefix, meters=self._meters, draining=self._draining)
+        served = wsgi_call(self._call, prefix, tally=self._tally, draining=self._draining)
         self._public = self._acceptors(WSGIWorker, loop, served, self._server.ssl_ctx)
         self._told.started()
         due = time.monotonic()
         while not self._finished.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
-            if self._serves():
+            answered = self._tally.flush(now)
+            if answered or self._tally.busy < self._server.blocking_threads:
                 self._meters.tick(now, max(0.0, now - due))
             self._look_at_connections(now)
             due = now + _TICK
+        self._tally.flush(time.monotonic())
         behind.end()
         if self._stopping.is_set():
             self._public.end()
         return 0
-
-    def _serves(self) -> bool:
-        """Whether a request that came now would be answered."""
-        reading = self._meters.read()
-        seen, self._answered = self._answered, reading.requests + reading.aborted
-        return reading.in_flight < self._server.blocking_threads or self._answered != seen
 
     def _loop_name(self) -> str:
         return "threads"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..counting import Draining
-    from ..meters import Meters
+    from ..tally import Tally
 
-__all__ = ["asgi_call", "wsgi_call"]
+__all__ = ["asgi_call", "asgi_text", "wsgi_call", "wsgi_text"]
 
 _CLOSE = (b"connection", b"close")
+
+
+def asgi_text(watcher: Any) -> str:
+    """Return "GET /path" of what stands for a request of an ASGI app."""
+    return f"{watcher.scope['method']} {watcher.scope['path']}"
+
+
+def wsgi_text(request: Any) -> str:
+    """Return "GET /path" of what stands for a request of a WSGI app."""
+    return f"{request.scope['REQUEST_METHOD']} {request.scope['PATH_INFO']}"
 
 
 def asgi_call(
@@ -30,8 +39,9 @@ def asgi_call(
     prefix: str,
     state: dict[str, Any],
     *,
-    meters: Meters | None = None,
+    tally: Tally | None = None,
     draining: Draining | None = None,
+    websocket: Callable[[Any], Awaitable[None]] | None = None,
     is_tls: bool = False,
 ) -> Callable[[Any], Awaitable[None]]:
     """Return what granian's scheduler runs for a request of an ASGI app.
@@ -40,8 +50,9 @@ def asgi_call(
         app: The app.
         prefix: Its root path.
         state: Of its lifespan; every request gets a copy.
-        meters: What counts HTTP requests; None: nothing is counted.
+        tally: What counts HTTP requests; None: nothing is counted.
         draining: While it is on, HTTP/1 answers say ``Connection: close``.
+        websocket: What is run for a websocket instead, if anything.
         is_tls: Whether the app is to see https where the connection is plain: on the private listener of a worker
             that has TLS on its public ones.
     """
@@ -58,22 +69,21 @@ def asgi_call(
         else:
             watcher.done()
 
-    if meters is None or draining is None:
+    if tally is None or draining is None:
         return plain
-    enter, leave = meters.enter, meters.leave
+    flying, fine, over = tally.flying, tally.fine.append, tally.over.append
 
     async def counted(watcher: Any) -> None:
         scope = watcher.scope
         if scope["type"] != "http":
-            await plain(watcher)
+            await (websocket or plain)(watcher)
             return
         proto = watcher.proto
         scope["root_path"], scope["state"] = prefix, state.copy()
         send = proto.send
         if draining.on and scope["http_version"][0] == "1":
             send = _closing(send)
-        started = monotonic()
-        entry = enter(scope["method"] + " " + scope["path"], started)
+        flying[watcher] = started = monotonic()
         try:
             await app(scope, proto.receive, send)
         except BaseException as error:  # noqa: BLE001 - granian answers with 500 and logs it
@@ -83,7 +93,11 @@ def asgi_call(
         else:
             watcher.done()
             status = proto.sent_response_code
-        leave(entry, status, started, monotonic())
+        del flying[watcher]
+        if status == 200:
+            fine(monotonic() - started)
+        else:
+            over((status, monotonic() - started))
 
     return counted
 
@@ -101,22 +115,19 @@ def wsgi_call(
     app: Callable[..., Any],
     prefix: str,
     *,
-    meters: Meters | None = None,
+    tally: Tally | None = None,
     draining: Draining | None = None,
     is_tls: bool = False,
 ) -> Callable[[Any, dict[str, Any]], int]:
     """Return what granian's threads run for a request of a WSGI app; see `asgi_call`."""
-    if meters is None or draining is None:
+    if tally is None or draining is None:
         return _callback_wrapper(_as_tls(app) if is_tls else app, {"url_path_prefix": prefix})  # type: ignore[no-any-return]
     base = _base_environ(prefix)
-    enter, leave = meters.enter, meters.leave
-    lock = threading.Lock()
+    flying, fine, over = tally.flying, tally.fine.append, tally.over.append
 
     def counted(proto: Any, scope: dict[str, Any]) -> int:
-        started = monotonic()
-        text = scope["REQUEST_METHOD"] + " " + scope["PATH_INFO"]
-        with lock:
-            entry = enter(text, started)
+        request = _Request(scope)
+        flying[request] = started = monotonic()
         status = 500
         try:
             response = Response()
@@ -134,12 +145,23 @@ def wsgi_call(
                 proto.response_iter(response.status, headers, watched)
                 status = response.status if watched.is_whole else 0
         finally:
-            now = monotonic()
-            with lock:
-                leave(entry, status, started, now)
+            del flying[request]
+            if status == 200:
+                fine(monotonic() - started)
+            else:
+                over((status, monotonic() - started))
         return status
 
     return counted
+
+
+class _Request:
+    """What stands for a request: hashed by its identity, which a dict is not."""
+
+    __slots__ = ("scope",)
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope = scope
 
 
 class _Watched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import signal
@@ -131,7 +132,10 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         self._is_up.wait()
         if self._loop is None or not self.started or self._loop.is_closed():
             raise EngineError("the worker has stopped")
-        asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+        except concurrent.futures.CancelledError as error:
+            raise EngineError("the worker has stopped") from error
 
     async def add(self, key: str, listener: socket.socket) -> None:
         """Accept on a listener."""
