@@ -79,6 +79,9 @@ def do(report: Report, client: Client, verb: str, stack: str, *, timeout: float 
     for note in notes if isinstance(notes, list) else []:
         if not output.quiet:
             output.warn(f"note: {note}")
+    for reload in objects(result, "reloads"):
+        if reload.get("result") == "done":
+            output.say(f"{prefix}{reload.get('process')}: {reload.get('text')}")
     for failure in objects(result, "failed"):
         report.failed = True
         _show_failure(output, client, stack, failure)
@@ -117,6 +120,9 @@ def _show_failure(output: Output, client: Client, stack: str, failure: Mapping[s
     """Say on stderr what failed, why, what it last said, and where there is more."""
     name = str(failure.get("label") or failure.get("name"))
     output.warn(f"{name}: {failure.get('reason') or 'it failed'}")
+    trace = str(failure.get("traceback") or "")
+    if trace:
+        output.warn("".join(f"    | {line}\n" for line in trace.rstrip().splitlines()).rstrip())
     try:
         cards = objects(client.request("why", timeout=10, stack=stack, names=[str(failure.get("name"))]), "cards")
     except OxherdError:

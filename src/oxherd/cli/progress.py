@@ -116,8 +116,8 @@ class _Plain:
     def show(self, item: dict[str, object]) -> None:
         label, status = self._lines.label(item), str(item.get("status"))
         text = self._lines.text(item)
-        # The same status again has news only where it says what is wrong.
-        if self._last.get(label) != status or status in _BAD:
+        # The same status again has news only where it says what is wrong, or which phase has come.
+        if self._last.get(label) != status or status in _BAD or status == "reloading":
             self._output.say(f"{label}: {text}")
         self._last[label] = status
 

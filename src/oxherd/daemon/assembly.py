@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 
+from oxherd.config.cpus import usable_cpus
 from oxherd.control.paths import Home, stack_id
 from oxherd.daemon.boot import Boot
 from oxherd.daemon.cards import CardWriter
@@ -25,6 +26,7 @@ from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.prober import Prober
 from oxherd.daemon.records import StackRecords
+from oxherd.daemon.rolling.rolls import Rolls
 from oxherd.daemon.sampler import Sampler
 from oxherd.daemon.scheduler import Scheduler
 from oxherd.daemon.sinks import Sinks
@@ -124,6 +126,7 @@ class Assembly:
             gate=Gate(supervisor, hooks),
             duties=self.duties,
             save=self.records.save,
+            rolls=Rolls(supervisor, cpus=usable_cpus()),
             make_hosting=lambda: self._hosting(cgroups),
         )
         self.boot = Boot(

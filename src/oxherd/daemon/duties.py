@@ -10,6 +10,8 @@ from oxherd.core.events import BecameReady, Condemned, Restart, Start
 from oxherd.core.health import Check, Verdict
 from oxherd.core.instance import Reason, State
 from oxherd.core.limits import LimitVerdict
+from oxherd.core.recycle import RecycleReason
+from oxherd.core.restart import RestartMode
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hooks import Offer
 from oxherd.daemon.operations import Goal, Operation, Target
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
     from oxherd.daemon.watcher import Watcher
 
 __all__ = ["Duties"]
+
+_RECYCLE = {
+    Reason.UNHEALTHY: RecycleReason.UNHEALTHY,
+    Reason.MEMORY: RecycleReason.LIMIT,
+    Reason.CPU: RecycleReason.LIMIT,
+}
 
 
 class Duties:
@@ -79,7 +87,7 @@ class Duties:
         if spec.health is not None:
             context = ProbeContext(
                 instance=handle.slot,
-                env=child_environment(spec, stack.name, stack.env, handle.slot, f"{handle.key}/health"),
+                env=child_environment(spec, stack.name, handle.env, handle.slot, f"{handle.key}/health"),
                 cwd=spec.working_dir,
                 user=spec.user,
                 group=spec.group,
@@ -131,10 +139,16 @@ class Duties:
 
     def _condemn(self, handle: InstanceHandle, reason: Reason, detail: str) -> None:
         """A verdict: it has to go. Where its sockets allow, what replaces it is ready first."""
-        hosting = self._supervisor.hosting
-        if hosting is not None and handle.worker is not None and hosting.replace(handle, reason, detail):
-            return
-        self._supervisor.feed(handle, Condemned(handle.machine.incarnation, reason, detail))
+
+        def condemn(_error: str = "") -> None:
+            self._supervisor.feed(handle, Condemned(handle.machine.incarnation, reason, detail))
+
+        wanted = handle.spec.restart.mode is not RestartMode.NEVER
+        if wanted and handle.worker is not None and handle.machine.state is State.RUNNING and handle.pinned is None:
+            text = f"{reason.value}: {detail}; its replacement comes first"
+            if self._supervisor.rolls.replace(handle, _RECYCLE[reason], text, condemn):
+                return
+        condemn()
 
     def weighed(self, key: Hashable, verdict: LimitVerdict, memory: int, cpu_percent: float) -> None:
         """Take a sample and what it means."""
@@ -268,7 +282,7 @@ class Duties:
         self._hooks.run(hooks, over)
 
     def _begin_generation(self, process: ProcessHandle, *, ran: bool) -> None:
-        process.generation += 1
+        process.generation = process.new_generation()
         if process.pre_start != "running":  # at the gate: nothing of it is up, and what starts is new anyway
             process.pre_start = "done" if ran else ""
         for handle in tuple(process.instances.values()):

@@ -131,7 +131,7 @@ class Executor:
         request = LaunchRequest(
             argv=tuple(substitute(argument, slot) for argument in spec.command.argv),
             cwd=spec.working_dir,
-            env=child_environment(spec, stack.name, stack.env, slot, handle.mark),
+            env=child_environment(spec, stack.name, handle.env, slot, handle.mark),
             stdout=handle.pipes[0].child_fd,
             stderr=handle.pipes[-1].child_fd,
             user=spec.user,

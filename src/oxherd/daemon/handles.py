@@ -6,13 +6,14 @@ Mutable holders around the pure `Instance`; nothing here decides anything.
 from __future__ import annotations
 
 import collections
+from dataclasses import dataclass
 
 from oxherd.config.model import ProcessSpec, ProcessType
 from oxherd.core.instance import Instance, LifePolicy, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from oxherd.config.model import LogSpec
     from oxherd.core.instance import Timer
@@ -53,6 +54,15 @@ def _boot_timeout(spec: ProcessSpec) -> float | None:
     return spec.host.boot_timeout
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """Settings, generation and caller's environment that are not (or not any more) those of the process."""
+
+    spec: ProcessSpec
+    generation: int
+    env: Mapping[str, str]
+
+
 class InstanceHandle:
     """One slot: the pure machine and everything of the operating system that belongs to its incarnation."""
 
@@ -61,6 +71,7 @@ class InstanceHandle:
         "cards",
         "cgroup",
         "child",
+        "env",
         "failure",
         "health",
         "launch",
@@ -89,6 +100,7 @@ class InstanceHandle:
         self.slot = slot
         self.serial = process.next_serial(slot)
         self.spec = process.spec
+        self.env: Mapping[str, str] = process.stack.env
         self.machine = Instance(policy=life_policy(process.spec), generation=process.generation)
         self.launch: Launch | None = None
         self.child: Child | None = None
@@ -104,7 +116,7 @@ class InstanceHandle:
         self.start_ticks = 0
         self.oom_before: int | None = None
         self.memory_peak = 0
-        self.pinned: tuple[ProcessSpec, int] | None = None  # settings and generation of a reload that is not over
+        self.pinned: Pin | None = None  # what it runs under while a reload is not over
         self.worker: WorkerHandle | None = None  # of a hosted process, while there is one
         self.failure: dict[str, object] | None = None  # what the app's interpreter said about a failed start
         self.unready = ""  # why it takes no traffic although it is healthy, by its readiness check
@@ -141,6 +153,7 @@ class ProcessHandle:
         "generation",
         "instances",
         "last_run",
+        "latest_generation",
         "others",
         "pre_start",
         "reloading",
@@ -162,6 +175,7 @@ class ProcessHandle:
         self.serials: dict[int, int] = {}
         self.reloading = False
         self.generation = 0
+        self.latest_generation = 0
         self.wanted = False
         self.scale: int | None = None  # what `oxherd scale` asked for, until the oxfile says something new
         self.sink_settings: LogSpec | None = None  # under which the sinks were opened
@@ -173,6 +187,11 @@ class ProcessHandle:
         """Every instance: the current ones, and those a reload has beside them."""
         yield from self.instances.values()
         yield from self.others
+
+    def new_generation(self) -> int:
+        """Return the number of a generation to come. None is used twice, whatever becomes of it."""
+        self.latest_generation = max(self.generation, self.latest_generation) + 1
+        return self.latest_generation
 
     def next_serial(self, slot: int) -> int:
         """Return a number that tells the instances of a slot apart: 0 for the first one that is there."""

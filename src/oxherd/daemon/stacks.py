@@ -268,7 +268,7 @@ class StackKeeper:
 
     def next_generation(self, process: ProcessHandle) -> None:
         """From now on new incarnations belong to a new release; its ``pre_start`` runs once more."""
-        process.generation += 1
+        process.generation = process.new_generation()
         process.pre_start = ""
 
     # -- stopping -----------------------------------------------------------------------------------------------
@@ -283,6 +283,9 @@ class StackKeeper:
         return self._ordered_stop(stack, units)
 
     def _ordered_stop(self, stack: StackHandle, units: list[Unit]) -> Batches:
+        for unit in units:
+            if unit.slot is None:
+                self._supervisor.rolls.cancel(unit.process, "it is being stopped")
         depends = {name: process.spec.depends_on for name, process in stack.processes.items()}
         by_name = {unit.process.name: unit for unit in units}
         levels = fleet.stop_order(list(by_name), depends)
@@ -346,11 +349,19 @@ class StackKeeper:
         if instances > 1 and (process.spec.singleton or process.scheduled):
             raise UsageError(f"{process.name} is a singleton: it never runs twice", code="OX215")
         process.scale = instances if instances != process.spec.instances else None
-        new, gone = self.fill(process)
-        process.wanted = process.wanted or bool(new)
+        process.wanted = process.wanted or instances > len(process.instances)
+        return self.refit(stack, [process])
+
+    def refit(self, stack: StackHandle, processes: Iterable[ProcessHandle]) -> Batches:
+        """Make the number of instances fit what is wanted now; what runs already stays."""
+        up: list[Target] = []
+        down: list[Target] = []
+        for process in processes:
+            new, gone = self.fill(process)
+            up += [Target(handle=handle, goal=Goal.UP, event=Start()) for handle in new if process.wanted]
+            down += [Target(handle=handle, goal=Goal.DOWN, event=Stop()) for handle in gone]
         self._records.save(stack)
-        up = [Target(handle=handle, goal=Goal.UP, event=Start()) for handle in new if process.wanted]
-        return [up, [Target(handle=handle, goal=Goal.DOWN, event=Stop()) for handle in gone]]
+        return [batch for batch in (up, down) if batch]
 
     def apply(self, oxfile: Oxfile, env: Mapping[str, str] | None, *, update_env: bool, prune: bool) -> Change:
         """Make the stack what its oxfile says now, touching only what changed."""

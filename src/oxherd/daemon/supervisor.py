@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.gate import Gate
     from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.journal import Journal
+    from oxherd.daemon.rolling.rolls import Rolls
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
 
@@ -64,6 +65,7 @@ class Supervisor:
         self.executor: Executor
         self.gate: Gate
         self.duties: Duties
+        self.rolls: Rolls
         self.hosting: Hosting | None = None
         self._make_hosting: Callable[[], Hosting] | None = None
 
@@ -73,6 +75,7 @@ class Supervisor:
         executor: Executor,
         gate: Gate,
         duties: Duties,
+        rolls: Rolls,
         save: Callable[[StackHandle], None],
         make_hosting: Callable[[], Hosting] | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class Supervisor:
             executor: Carries commands out.
             gate: Knows who may start.
             duties: Probes, weighs, watches.
+            rolls: Knows what is being reloaded.
             save: Writes a stack's record.
             make_hosting: Makes what hosted processes need, when the first of them is started: a supervisor without any
                 does not carry it.
@@ -92,6 +96,7 @@ class Supervisor:
         self.executor = executor
         self.gate = gate
         self.duties = duties
+        self.rolls = rolls
 
     def need_hosting(self) -> Hosting:
         """Return what hosted processes need, made with the first of them."""
@@ -193,14 +198,17 @@ class Supervisor:
     def _take_new_settings(self, handle: InstanceHandle) -> None:
         """A new incarnation runs under the settings that were accepted last, or under those of its reload."""
         process = handle.process
-        handle.spec, generation = handle.pinned or (process.spec, process.generation)
+        pin = handle.pinned
+        handle.spec = process.spec if pin is None else pin.spec
+        handle.env = process.stack.env if pin is None else pin.env
+        generation = process.generation if pin is None else pin.generation
         handle.health = None
         handle.unready = ""
         handle.failure = None
         handle.memory_peak = 0
         machine = handle.machine
         policy = life_policy(handle.spec)
-        if handle.pinned is not None:
+        if pin is not None:
             # What a reload brings in gets one try; the reload decides what its failure means.
             policy = replace(policy, restart=replace(policy.restart, mode=RestartMode.NEVER))
         if machine.policy != policy or machine.generation != generation:

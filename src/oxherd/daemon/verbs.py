@@ -10,8 +10,10 @@ import os
 
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
+from oxherd.core.phases import Phase
 from oxherd.daemon.hooks import Offer
 from oxherd.daemon.operations import Operation
+from oxherd.daemon.rolling.asking import answer_of, begin_reload, members_of, whole_services
 from oxherd.daemon.rows import progress, row, rows
 from oxherd.daemon.stacks import Unit
 from oxherd.errors import OperationError, OxherdError, ProtocolError, UsageError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.handles import StackHandle
     from oxherd.daemon.hooks import Hook, Hooks
     from oxherd.daemon.operations import Outcome
+    from oxherd.daemon.rolling.reload import Reload
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.stacks import Batches, StackKeeper
     from oxherd.daemon.supervisor import Supervisor
@@ -232,21 +235,27 @@ class Verbs:
         notes: list[str],
         rolling: bool = False,
         then: Callable[[Outcome], dict[str, object]] | None = None,
+        extra: dict[str, object] | None = None,
     ) -> None:
-        """Run an operation and answer with the instances it was about."""
+        """Run an operation and answer with the instances it was about, and those of ``extra``."""
         handles = list(dict.fromkeys(target.handle for batch in batches for target in batch))
 
         def done(outcome: Outcome) -> None:
-            extra = then(outcome) if then is not None else {}
+            more = then(outcome) if then is not None else {}
+            known = (extra or {}).get("instances")
             reply.result(
                 {
-                    "instances": [row(self._supervisor, handle) for handle in handles],
+                    **(extra or {}),
+                    "instances": [
+                        *(known if isinstance(known, list) else []),
+                        *(row(self._supervisor, handle) for handle in handles),
+                    ],
                     "failed": [
                         {"name": handle.process.name, "label": handle.name, "instance": handle.slot, "reason": reason}
                         for handle, reason in outcome.failed
                     ],
                     "notes": [*notes, *outcome.notes],
-                    **extra,
+                    **more,
                 }
             )
 
@@ -268,30 +277,68 @@ class Verbs:
         self._run(self._keeper.stop(stack, self._keeper.units(stack, _names(args))), reply, notes=[])
 
     def _restart(self, args: Args, reply: Reply) -> None:
+        self._not_while_reloading(args, "restart")
         hooks = self._hooks_before(args, reload=False)
 
         def go() -> None:
             stack, notes = self._register(args, running_too=True)
-            batches = self._keeper.restart(stack, self._running_units(stack, args))
+            units = self._running_units(stack, args)
+            batches = self._keeper.restart(stack, units)
             self._hooks.mark(hooks)
             self._run(batches, reply, notes=notes)
 
         self._after_hooks(hooks, go, reply)
 
+    def _not_while_reloading(self, args: Args, verb: str) -> None:
+        """Refuse what would pull the rug from under a reload; a stop ends it instead."""
+        table = args.get("oxfile")
+        path = table.get("path") if isinstance(table, dict) else args.get("stack")
+        stack = self._keeper.find(str(path))
+        if stack is not None:
+            self._supervisor.rolls.refuse(list(stack.processes.values()), verb)
+
     def _reload(self, args: Args, reply: Reply) -> None:
+        self._not_while_reloading(args, "reload")
         hooks = self._hooks_before(args, reload=True)
+        self._after_hooks(hooks, lambda: self._begin_reload(args, hooks, reply), reply)
 
-        def go() -> None:
-            stack, notes = self._register(args, running_too=True)
-            units = self._running_units(stack, args)
-            for unit in units:
-                self._sinks.reopen(unit.process)
-            notes.append("log files reopened; every instance was stopped, then started, one after the other")
-            batches = self._keeper.rolling_restart(stack, units)
+    def _begin_reload(self, args: Args, hooks: list[Hook], reply: Reply) -> None:
+        table = args.get("oxfile")
+        oxfile = decode(Oxfile, table) if isinstance(table, dict) else None
+        stack = self._keeper.find(str(args["stack"] if oxfile is None else oxfile.path))
+        if stack is None:
+            self._start(args, reply)
+            return
+        known = [name for name in _names(args) if name.partition(":")[0] in stack.processes]
+        units = self._running_units(stack, {**args, "names": known}) if known or not _names(args) else []
+        whole, others = whole_services(units)
+        for unit in units:
+            self._sinks.reopen(unit.process)
+
+        def settled(answer: dict[str, object]) -> None:
+            """The transaction is through: take the oxfile, and do what was not part of it."""
+            after, notes = self._register(args, running_too=True)
             self._hooks.mark(hooks)
-            self._run(batches, reply, notes=notes, rolling=True)
+            fresh = [name for name in _names(args) if name not in known]
+            batches = self._keeper.refit(after, [unit.process for unit in whole])
+            if fresh:
+                batches += self._keeper.start(after, self._keeper.units(after, fresh))
+            if others:
+                batches += self._keeper.rolling_restart(after, others)
+            self._run(batches, reply, notes=notes, rolling=True, extra=answer)
 
-        self._after_hooks(hooks, go, reply)
+        def over(reload: Reload) -> None:
+            answer = answer_of(self._supervisor, reload)
+            if reload.result is Phase.DONE:
+                settled(answer)
+            else:
+                reply.result({"notes": [], **answer})
+
+        if not whole:
+            settled({})
+            return
+        members = members_of(self._supervisor, whole, self._offer(stack, oxfile, args))
+        begin_reload(self._supervisor, stack, members, show=reply.progress, then=over)
 
     def _hooks_before(self, args: Args, *, reload: bool) -> list[Hook]:
         """Return the hooks of the generations that a restart or reload begins, with the settings it brings."""
@@ -334,6 +381,7 @@ class Verbs:
         self._hooks.run(hooks, over)
 
     def _apply(self, args: Args, reply: Reply) -> None:
+        self._not_while_reloading(args, "apply")
         oxfile = decode(Oxfile, _object(args["oxfile"]))
         self._keeper.refuse_foreign_users(oxfile)
         known = self._keeper.find(oxfile.path)
@@ -383,6 +431,7 @@ class Verbs:
         self._run(self._keeper.stop(stack, units), reply, notes=[], then=then)
 
     def _scale(self, args: Args, reply: Reply) -> None:
+        self._not_while_reloading(args, "scale")
         stack, notes = self._register(args, running_too=False)
         (unit,) = self._keeper.units(stack, [str(args["name"])])
         wanted = str(args["instances"])

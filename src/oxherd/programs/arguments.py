@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Options", "is_python", "option_names", "unwrap"]
+__all__ = ["Options", "is_python", "option_names", "unwrap", "without"]
 
 
 def option_names(text: str) -> frozenset[str]:
@@ -70,6 +70,31 @@ class Options:
             return float(text) if text else None
         except ValueError:
             return None
+
+
+def without(args: tuple[str, ...], valued: frozenset[str], *names: str) -> tuple[str, ...]:
+    """Return the arguments without some options and their values.
+
+    Args:
+        args: The arguments.
+        valued: The options that take a value; those to be left out are among them.
+        names: The options to leave out, with their dashes. A short one is found where it stands by itself or has its value
+            glued to it, not in the middle of a bunch.
+    """
+    kept: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        if arg == "--":
+            return (*kept, arg, *rest)
+        name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
+        if arg.startswith("-") and name in names:
+            if arg == name:
+                next(rest, None)
+            continue
+        kept.append(arg)
+        if arg in valued:
+            kept.extend(value for value in [next(rest, None)] if value is not None)
+    return tuple(kept)
 
 
 # Options of wrappers that take a value, so that the value is not taken for the program.

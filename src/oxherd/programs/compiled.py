@@ -15,7 +15,7 @@ from oxherd.config.oxfile import load
 from oxherd.errors import ConfigError, Severity
 from oxherd.programs.applied import apply_program
 from oxherd.programs.interpreter import find_program
-from oxherd.programs.planning import Plan, plan_app, plan_command
+from oxherd.programs.planning import plan_app, plan_command
 from oxherd.programs.probes import Probes
 from oxherd.programs.program import GENERIC, Program
 from oxherd.programs.recognise import recognise
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from oxherd.config.problems import Place
     from oxherd.errors import Problem
     from oxherd.programs.probes import Prober
+    from oxherd.programs.settling import Plan
 
 __all__ = ["Compiled", "compile_stack"]
 

@@ -38,6 +38,8 @@ class Footing:
         options: Options for the interpreter itself, such as ``-O``.
         env: Variables the command line sets before the program.
         there: Whether the program of the command line was found.
+        head: The words before the server's own arguments.
+        behind_shell: Whether a shell reads the command line.
         why_not: Why its command has to run as it is; "" where it can be hosted.
         notes: What is different where it is hosted.
     """
@@ -47,6 +49,8 @@ class Footing:
     options: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     there: bool = True
+    head: tuple[str, ...] = ()
+    behind_shell: bool = False
     why_not: str = ""
     notes: tuple[str, ...] = ()
 
@@ -62,8 +66,16 @@ def footing(spec: ProcessSpec, command: Command, program: Program, environ: Mapp
     """
     argv = plain_words(command.argv)
     if argv is None:
-        return Footing(why_not="a shell reads the command line, and may do more than start the server")
-    words = list(argv[: len(argv) - len(program.args)])
+        return Footing(
+            behind_shell=True, why_not="a shell reads the command line, and may do more than start the server"
+        )
+    head = argv[: len(argv) - len(program.args)]
+    return dataclasses.replace(_stands(spec, command, program, environ, list(head)), head=head)
+
+
+def _stands(
+    spec: ProcessSpec, command: Command, program: Program, environ: Mapping[str, str], words: list[str]
+) -> Footing:
     env: dict[str, str] = {}
     while words and os.path.basename(words[0]) in ("exec", "env"):
         head = os.path.basename(words.pop(0))

@@ -27,7 +27,7 @@ def private_endpoint(spec: ProcessSpec) -> bool:
     if spec.host is None or health is None:
         return False
     if health.endpoint is not None:
-        return _own(spec, parse_endpoint(health.endpoint).address) if "://" in health.endpoint else True
+        return _own_url(spec, health.endpoint)
     return health.tcp is not None and _own(spec, parse_address(health.tcp))
 
 
@@ -35,7 +35,10 @@ def private_readiness(spec: ProcessSpec) -> bool:
     """Return whether the readiness URL is an address that the process itself serves."""
     if spec.host is None or spec.health is None or spec.health.readiness is None:
         return False
-    url = spec.health.readiness
+    return _own_url(spec, spec.health.readiness)
+
+
+def _own_url(spec: ProcessSpec, url: str) -> bool:
     return url.startswith("/") or _own(spec, parse_endpoint(url).address)
 
 

@@ -3,77 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
 
 from oxherd.config import problems
-from oxherd.config.cpus import usable_cpus
 from oxherd.config.model import HostSpec, HostWay, LogFormat, ProcessType
-from oxherd.core.restart import RestartMode
+from oxherd.programs.caller import Caller
+from oxherd.programs.describing import Question
 from oxherd.programs.footing import footing
-from oxherd.programs.hosting import url_of_bind
 from oxherd.programs.interpreter import find_interpreter
-from oxherd.programs.probes import Caller
 from oxherd.programs.servers import reader_of
-from oxherd.units import format_seconds, signal_name
+from oxherd.programs.servers.reading import Reading
+from oxherd.programs.settling import Plan, Remark, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from oxherd.config.model import AppSpec, HealthSpec, ProcessSpec, StopSpec
-    from oxherd.config.problems import Place
-    from oxherd.errors import Problem
+    from oxherd.config.model import AppSpec, ProcessSpec
+    from oxherd.programs.describing import Description
+    from oxherd.programs.footing import Footing
     from oxherd.programs.probes import Installed, Prober
     from oxherd.programs.program import Program
-    from oxherd.programs.servers.line import Line
+    from oxherd.programs.servers.reading import Line
 
-__all__ = ["GRACE_MARGIN", "OLDEST_PYTHON", "Plan", "Remark", "plan_app", "plan_command"]
+__all__ = ["OLDEST_PYTHON", "plan_app", "plan_command"]
 
-# Seconds between the end of the graceful time and the SIGKILL of the stop timeout, in which a worker ends by itself.
-GRACE_MARGIN = 2.0
-# Seconds more than the keep-alive time for which a leaving worker listens on idle connections: one of them that ends by
-# itself ends before, and a request that was under way when it was told to go still arrives.
-_LINGER_MARGIN = 2.0
 # A worker's own part runs on this Python and newer.
 OLDEST_PYTHON = (3, 10)
 # What may serve an app whose interface is not known before it is imported.
 _ANY_ENGINE = ("uvicorn", "gunicorn", "granian", "hypercorn")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remark:
-    """A problem that was found; it becomes one of the oxfile where its place is known.
-
-    Attributes:
-        keys: The canonical keys it may stand at, the best first.
-        problem: Makes the problem of its place.
-    """
-
-    keys: tuple[str, ...]
-    problem: Callable[[Place], Problem]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What was made of one process.
-
-    Attributes:
-        spec: The process, with ``host`` where it has one.
-        notes: For people.
-        origins: Where settings come from that were changed, by their canonical name.
-        remarks: What is wrong.
-        interpreter: Why that interpreter; "" where there is none.
-        workers_from: Where the number of workers comes from; "" where it is a default.
-        untouched: Why a known server is run as its command says; "" where that is not so.
-    """
-
-    spec: ProcessSpec
-    notes: tuple[str, ...] = ()
-    origins: Mapping[str, str] = field(default_factory=dict)
-    remarks: tuple[Remark, ...] = ()
-    interpreter: str = ""
-    workers_from: str = ""
-    untouched: str = ""
 
 
 # -- apps -----------------------------------------------------------------------------------------------------------
@@ -91,7 +48,13 @@ def plan_app(spec: ProcessSpec, environ: Mapping[str, str], probes: Prober, *, s
     app = spec.app
     assert app is not None
     found = find_interpreter(spec, environ)
-    installed = None if spec.disabled else probes.installed(found.path, _caller(spec, environ))
+    installed = (
+        None
+        if spec.disabled
+        else probes.installed(
+            found.path, Caller(environ={**environ, **dict(spec.env)}, user=spec.user, group=spec.group)
+        )
+    )
     options = dict(app.server_options)
     factory = bool(options.pop("factory", False)) or app.target.endswith("()")
     host = HostSpec(
@@ -118,7 +81,7 @@ def plan_app(spec: ProcessSpec, environ: Mapping[str, str], probes: Prober, *, s
         max_memory=app.max_memory,
     )
     remarks = tuple(_missing(host.engine, found.path, installed, strict=strict))
-    return _settled(
+    return settled(
         spec,
         host,
         workers=app.workers,
@@ -177,59 +140,116 @@ def plan_command(
         probes: Whoever knows what an interpreter has.
         strict: Whether an engine that is missing is an error.
     """
-    command = spec.command
     reader = reader_of(program.name)
-    draft, spec = spec.host, dataclasses.replace(spec, host=None)
-    if command is None or reader is None:
-        return Plan(spec=spec)
+    if reader is None or spec.command is None:
+        return _by_itself(spec, program, "")
     why_not = _why_untouched(spec)
     if why_not:
-        return Plan(spec=spec, untouched=why_not)
-    standing = footing(spec, command, program, environ)
-    if standing.why_not:
-        return Plan(spec=spec, untouched=standing.why_not)
+        return _by_itself(spec, program, why_not)
+    standing = footing(spec, spec.command, program, environ)
     seen = {**environ, **dict(spec.env), **dict(standing.env)}
-    line = reader(program.args, seen, spec.working_dir)
+    caller = Caller(environ=seen, user=spec.user, group=spec.group)
+    line = reader(_reading(spec, program, standing, seen, lambda question: probes.described(question, caller)))
     if line.why_not:
-        return Plan(spec=spec, untouched=line.why_not)
-    installed = None if spec.disabled else probes.installed(standing.python, _caller(spec, seen))
+        return _by_itself(spec, program, line.why_not)
+    if line.way is HostWay.PASSED:
+        return _passed(spec, line)
+    installed = None if spec.disabled else probes.installed(standing.python, caller)
     engine = str(line.fields["engine"])
     remarks = tuple(_missing(engine, standing.python, installed, strict=strict))
+    if line.otherwise is not None and installed is not None and installed.version < OLDEST_PYTHON:
+        return _passed(spec, line.otherwise)
     if remarks and standing.there:
         # Whatever the program of the command line is, it is not that engine on a Python we know: let it run.
-        return Plan(spec=spec, untouched=_unknown_program(engine, standing.python, installed))
-    host = line.onto(draft or HostSpec())
+        return _by_itself(spec, program, _unknown_program(engine, standing.python, installed))
     host = dataclasses.replace(
-        host,
+        line.onto(spec.host or HostSpec()),
         python=standing.python,
         python_options=standing.options,
         engines=installed.engines if installed is not None else (),
-        bind=(spec.socket,) if spec.socket is not None else host.bind,
     )
-    spec = dataclasses.replace(spec, env=tuple(sorted({**dict(spec.env), **dict(standing.env)}.items())))
-    return _settled(
+    host = _oxfile_first(spec, host, line)
+    grace = spec.host.graceful_timeout if spec.host is not None and "graceful_timeout" in spec.set_keys else None
+    changed = dataclasses.replace(
         spec,
+        env=tuple(sorted({**dict(spec.env), **dict(standing.env)}.items())),
+        user=spec.user or line.user,
+        group=spec.group or line.group,
+    )
+    return settled(
+        changed,
         host,
         workers=line.workers,
         workers_from=line.workers_from,
-        graceful=_drafted_grace(spec, draft, line),
-        graceful_from=line.graceful_from or "graceful_timeout",
+        graceful=line.graceful if grace is None else grace,
+        graceful_from=line.graceful_from if grace is None else "graceful_timeout",
         interpreter=standing.reason,
         remarks=remarks,
         notes=(*standing.notes, *line.notes),
     )
 
 
+def _passed(spec: ProcessSpec, line: Line) -> Plan:
+    host = line.onto(HostSpec())
+    host = dataclasses.replace(host, overlap=host.overlap and not spec.singleton)
+    return Plan(spec=dataclasses.replace(spec, host=host), notes=line.notes)
+
+
+def _reading(
+    spec: ProcessSpec,
+    program: Program,
+    standing: Footing,
+    seen: Mapping[str, str],
+    ask: Callable[[Question], Description | None],
+) -> Reading:
+    question = Question(
+        engine=program.name,
+        python=standing.python,
+        options=standing.options,
+        args=program.args,
+        cwd=spec.working_dir,
+    )
+    return Reading(
+        args=program.args,
+        head=standing.head,
+        environ=seen,
+        working_dir=spec.working_dir,
+        socket=spec.socket,
+        footing=standing,
+        describe=lambda: None if spec.disabled else ask(question),
+    )
+
+
+def _oxfile_first(spec: ProcessSpec, host: HostSpec, line: Line) -> HostSpec:
+    """Return the hosting with what the oxfile itself says of the workers before what the command line says."""
+    draft = spec.host
+    if draft is not None:
+        if "timeout" in spec.set_keys:
+            host = dataclasses.replace(host, block_timeout=draft.block_timeout)
+        if "max_requests" in spec.set_keys:
+            jitter = draft.max_requests_jitter
+            host = dataclasses.replace(host, max_requests=draft.max_requests, max_requests_jitter=jitter)
+        if "max_lifetime" in spec.set_keys:
+            host = dataclasses.replace(host, max_lifetime=draft.max_lifetime)
+    if line.preload and "preload" not in spec.set_keys:
+        host = dataclasses.replace(host, preload="true")
+    return host
+
+
 def _why_untouched(spec: ProcessSpec) -> str:
     """Return why a server that could be hosted is not, before its command line is read."""
-    assert spec.command is not None
     if not spec.adopt:
         return "adopt = false"
     if spec.type is not ProcessType.SERVICE:
         return "it is no service: its end is part of what it does"
-    if any("{instance}" in text for text in (*spec.command.argv, spec.working_dir)):
+    if _differs_by_instance(spec):
         return "{instance} makes every instance another command, so that they share no address"
     return ""
+
+
+def _differs_by_instance(spec: ProcessSpec) -> bool:
+    words = spec.command.argv if spec.command is not None else ()
+    return any("{instance}" in text for text in (*words, spec.working_dir))
 
 
 def _unknown_program(engine: str, python: str, installed: Installed | None) -> str:
@@ -239,109 +259,13 @@ def _unknown_program(engine: str, python: str, installed: Installed | None) -> s
     return f"{engine} is no package of {python}, which its first line names"
 
 
-def _drafted_grace(spec: ProcessSpec, draft: HostSpec | None, line: Line) -> float | None:
-    """Return the graceful time: the oxfile's own goes before that of the command line."""
-    if draft is not None and "graceful_timeout" in spec.set_keys:
-        return draft.graceful_timeout
-    return line.graceful
-
-
-def _caller(spec: ProcessSpec, environ: Mapping[str, str]) -> Caller:
-    return Caller(environ={**environ, **dict(spec.env)}, user=spec.user, group=spec.group)
-
-
-# -- what both have in common ---------------------------------------------------------------------------------------
-
-
-def _settled(
-    spec: ProcessSpec,
-    host: HostSpec,
-    *,
-    workers: int | None,
-    workers_from: str,
-    graceful: float | None,
-    graceful_from: str,
-    interpreter: str,
-    remarks: tuple[Remark, ...],
-    notes: tuple[str, ...] = (),
-) -> Plan:
-    """Return the plan of a hosted process: slots, times, restarts and health settled."""
-    count = usable_cpus() if workers is None else workers
-    said: list[str] = list(notes)
-    origins: dict[str, str] = {}
-    more = list(remarks)
-    if count != 1:
-        origins["instances"] = workers_from or "workers"
-        if spec.instances != 1:
-            said.append(f"{spec.instances} instances of {count} workers each are {spec.instances * count} workers")
-    stop, grace = _times(spec, graceful, graceful_from, origins, more)
-    if stop.signal != type(stop)().signal:
-        said.append(f"a worker is asked to go by SIGTERM; stop_signal {signal_name(stop.signal)} is not used")
-        stop = dataclasses.replace(stop, signal=type(stop)().signal)
-    restart = spec.restart
-    if restart.mode is RestartMode.ON_FAILURE:
-        restart = dataclasses.replace(restart, mode=RestartMode.ALWAYS)
-        origins["restart"] = "a worker that ends by itself has failed, whatever its exit code"
-    host = dataclasses.replace(
-        host,
-        graceful_timeout=grace,
-        linger=min(host.keepalive + _LINGER_MARGIN, grace),
-        boot_timeout=host.boot_timeout if spec.ready_timeout is None else spec.ready_timeout,
-        balance="shared" if all(bind.startswith("unix:") for bind in host.bind) else host.balance,
-    )
-    changed = dataclasses.replace(
-        spec,
-        host=host,
-        instances=spec.instances * count,
-        stop=stop,
-        restart=restart,
-        health=_health(spec.health, host),
-    )
-    return Plan(
-        spec=changed,
-        notes=tuple(said),
-        origins=origins,
-        remarks=tuple(more),
-        interpreter=interpreter,
-        workers_from=workers_from,
-    )
-
-
-def _times(
-    spec: ProcessSpec,
-    graceful: float | None,
-    graceful_from: str,
-    origins: dict[str, str],
-    remarks: list[Remark],
-) -> tuple[StopSpec, float]:
-    """Return stop timeout and graceful time: the worker ends by itself before the stop timeout kills it."""
-    stop = spec.stop
-    margin = min(GRACE_MARGIN, stop.timeout / 2)
-    if graceful is None:
-        return stop, stop.timeout - margin
-    if graceful + GRACE_MARGIN <= stop.timeout:
-        return stop, graceful
-    if "stop_timeout" not in spec.set_keys:
-        origins["stop_timeout"] = f"{graceful_from} and {format_seconds(GRACE_MARGIN)}"
-        return dataclasses.replace(stop, timeout=graceful + GRACE_MARGIN), graceful
-    if graceful > stop.timeout:
-        message = f"{graceful_from} is more than the stop timeout ({format_seconds(stop.timeout)}), which ends it"
-        hint = f'write stop_timeout = "{graceful + GRACE_MARGIN:g}s"'
-        remarks.append(
-            Remark(
-                keys=("graceful_timeout", "stop_timeout"),
-                problem=lambda place: problems.no_effect(place, message, hint=hint),
-            )
-        )
-    return stop, min(graceful, stop.timeout - margin)
-
-
-def _health(health: HealthSpec | None, host: HostSpec) -> HealthSpec | None:
-    """Return the health check with paths completed to URLs of the first listener."""
-    if health is None:
-        return None
-    endpoint, readiness = (
-        url_of_bind(host.bind[0], url, tls=host.tls) if url is not None and url.startswith("/") else url
-        for url in (health.endpoint, health.readiness)
-    )
-    return dataclasses.replace(health, endpoint=endpoint, readiness=readiness)
+def _by_itself(spec: ProcessSpec, program: Program, untouched: str) -> Plan:
+    """Return the plan of a command that runs as it is written: with a listener to inherit, or none."""
+    host: HostSpec | None = None
+    overlap = spec.type is ProcessType.SERVICE and not spec.singleton and not _differs_by_instance(spec)
+    if spec.socket is not None:
+        host = HostSpec(way=HostWay.PASSED, engine=program.name, bind=(spec.socket,), balance="shared", overlap=overlap)
+    elif program.overlaps and overlap and spec.adopt:
+        # Nothing to pass: the new one may come before the old one goes, which is all there is to say.
+        host = HostSpec(way=HostWay.PASSED, engine=program.name, overlap=True)
+    return Plan(spec=dataclasses.replace(spec, host=host), untouched=untouched)

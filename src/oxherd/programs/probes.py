@@ -1,6 +1,6 @@
-"""What can only be learnt by asking an interpreter: which engines it has.
+"""What can only be learnt by asking an interpreter: which engines it has, and what gunicorn makes of its configuration.
 
-An app is never imported for it. Nothing is remembered beyond one `Probes`, which is made anew wherever an oxfile is
+An app is never imported for it; gunicorn's configuration file is, since it is a program. Nothing is remembered beyond one `Probes`, which is made anew wherever an oxfile is
 compiled: an engine may be installed from one command to the next.
 """
 
@@ -11,10 +11,15 @@ import os
 import subprocess
 from dataclasses import dataclass, field
 
+from oxherd.programs.describing import DESCRIBING, describe
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
+
+    from oxherd.programs.caller import Caller
+    from oxherd.programs.describing import Description, Question
 
     class Prober(Protocol):
         """Whoever knows about interpreters: `Probes` asks them, `Blind` knows nothing, tests know what they like."""
@@ -22,8 +27,11 @@ if TYPE_CHECKING:
         def installed(self, python: str, caller: Caller) -> Installed | None:
             """Return what an interpreter has, or None where it cannot be asked."""
 
+        def described(self, question: Question, caller: Caller) -> Description | None:
+            """Return what a server says of its configuration, or None where nobody can be asked."""
 
-__all__ = ["BLIND", "Blind", "Caller", "Installed", "Probes"]
+
+__all__ = ["BLIND", "Blind", "Installed", "Probes"]
 
 # Seconds an interpreter has to say what it has; it imports nothing of the app, but its disk may be slow.
 _PATIENCE = 5.0
@@ -47,39 +55,6 @@ except ImportError:
     pass
 print("\\n" + json.dumps({"python": list(sys.version_info[:3]), "packages": found}))
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """As whom an interpreter is asked: with this environment, and as this user and group where they are not our own."""
-
-    environ: Mapping[str, str]
-    user: str | None = None
-    group: str | None = None
-
-    def identity(self) -> dict[str, object]:
-        """Return what `subprocess` wants to drop privileges: code of another user's environment must not run as root."""
-        if os.geteuid() != 0 or (self.user is None and self.group is None):
-            return {}
-        wanted: dict[str, object] = {"extra_groups": []}
-        if self.user is not None:
-            wanted["user"] = int(self.user) if self.user.isdigit() else self.user
-        group = self.group if self.group is not None else _group_of(self.user)
-        if group is not None:
-            wanted["group"] = int(group) if group.isdigit() else group
-        return wanted
-
-
-def _group_of(user: str | None) -> str | None:
-    import pwd  # noqa: PLC0415 - only where root asks for another user
-
-    if user is None:
-        return None
-    try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except KeyError:
-        return None
-    return str(entry.pw_gid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +83,17 @@ class Installed:
 class Probes:
     """Asks interpreters, each question once."""
 
-    def __init__(self, *, patience: float = _PATIENCE) -> None:
+    def __init__(self, *, patience: float = _PATIENCE, describing: float | None = DESCRIBING) -> None:
         """Know nothing yet.
 
         Args:
             patience: Seconds an interpreter has to answer.
+            describing: Seconds a server has to read its configuration; None where that must not be run.
         """
         self._patience = patience
+        self._describing = describing
         self._installed: dict[tuple[object, ...], Installed | None] = {}
+        self._described: dict[Question, Description] = {}
 
     def installed(self, python: str, caller: Caller) -> Installed | None:
         """Return what an interpreter has, or None where it is not there or does not answer in time.
@@ -150,6 +128,19 @@ class Probes:
             return None
         return Installed(version=tuple(answer["python"]), packages=dict(answer["packages"]))
 
+    def described(self, question: Question, caller: Caller) -> Description | None:
+        """Return what a server makes of a command line and its configuration, or None where nobody can be asked.
+
+        Args:
+            question: The server and its command line.
+            caller: As whom to ask.
+        """
+        if self._describing is None or not os.access(question.python, os.X_OK) or not os.path.isdir(question.cwd):
+            return None
+        if question not in self._described:
+            self._described[question] = describe(question, caller, self._describing)
+        return self._described[question]
+
 
 class Blind:
     """Asks nobody, for those who only want to know what an oxfile says."""
@@ -157,6 +148,11 @@ class Blind:
     def installed(self, python: str, caller: Caller) -> Installed | None:
         """Return None: it is not known."""
         del python, caller
+        return None
+
+    def described(self, question: Question, caller: Caller) -> Description | None:
+        """Return None: it is not known."""
+        del question, caller
         return None
 
 

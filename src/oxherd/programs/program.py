@@ -39,6 +39,7 @@ class Program:
         title: What people call it.
         drains: What it does with its stop signal, as a sentence without a full stop.
         singleton: Whether two at a time are a mistake.
+        overlaps: Whether a new one may be started before the old one has gone, though it has no address of its own.
         default_stop_timeout: Seconds it is given to go where the oxfile does not say, or None for the usual time.
         default_stop_signal: The signal that makes it finish its work where the oxfile does not say, or None.
         development: Whether it is a server for development only.
@@ -54,6 +55,7 @@ class Program:
     title: str
     drains: str
     singleton: bool = False
+    overlaps: bool = False
     default_stop_timeout: float | None = None
     default_stop_signal: int | None = None
     development: bool = False

@@ -24,6 +24,7 @@ __all__ = [
     "GUNICORN_VALUED",
     "HYPERCORN_VALUED",
     "UVICORN_VALUED",
+    "addresses",
     "recognise",
 ]
 
@@ -77,7 +78,8 @@ def _tcp(
     return (Bind(host=(host or default_host).strip("[]"), port=int(number)),)
 
 
-def _addresses(texts: list[str]) -> tuple[Bind, ...]:
+def addresses(texts: list[str]) -> tuple[Bind, ...]:
+    """Return the addresses that gunicorn and hypercorn read in ``--bind``; descriptors are left out."""
     binds: list[Bind] = []
     for text in texts:
         if text.startswith("unix:"):
@@ -139,7 +141,7 @@ def _gunicorn(args: tuple[str, ...]) -> Program:
     options = Options(args, GUNICORN_VALUED)
     said = options.every("-b", "--bind")
     # A configuration file may say anything; without one gunicorn's default applies.
-    binds = _addresses(said) if said else () if options.has("-c", "--config") else _tcp(None, None)
+    binds = addresses(said) if said else () if options.has("-c", "--config") else _tcp(None, None)
     graceful = options.number("--graceful-timeout")
     advice = [_daemon(option) for option in ("-D", "--daemon") if options.has(option)]
     return Program(
@@ -174,7 +176,7 @@ def _hypercorn(args: tuple[str, ...]) -> Program:
         drains=_WEB_DRAIN,
         default_stop_timeout=_drain_time(options.number("--graceful-timeout")),
         development=options.has("--reload"),
-        binds=_addresses(said) if said else () if options.has("-c", "--config") else _tcp(None, None),
+        binds=addresses(said) if said else () if options.has("-c", "--config") else _tcp(None, None),
         advice=(_RELOAD,) if options.has("--reload") else (),
     )
 
@@ -281,6 +283,8 @@ def _celery_worker(options: Options) -> Program:
         title="Celery worker with an embedded beat" if embedded else "Celery worker",
         drains="SIGTERM to its main process only: takes no new task, finishes the ones it has, exits",
         singleton=embedded,
+        # Two of one pid file or state file would fight for it.
+        overlaps=not embedded and not options.has("--pidfile", "--statedb"),
         default_stop_timeout=CELERY_DRAIN,
         advice=_celery_background(options),
         notes=("its pool processes never get the stop signal themselves: that would lose their tasks",),
@@ -333,6 +337,7 @@ def _rq(args: tuple[str, ...]) -> Program | None:
         name="rq-worker",
         title="RQ worker",
         drains="SIGTERM: finishes the job it has, exits",
+        overlaps=True,
         default_stop_timeout=CELERY_DRAIN,
     )
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Refused", "find_program", "main", "pack", "perform", "unpack"]
+__all__ = ["Refused", "find_program", "listen_numbers", "main", "pack", "perform", "unpack"]
+
+# sd_listen_fds(3): SD_LISTEN_FDS_START.
+_FIRST_LISTENER = 3
 
 # prctl(2), linux/prctl.h.
 _PR_SET_NO_NEW_PRIVS = 38
@@ -89,7 +92,45 @@ def find_program(name: bytes, path: bytes, cwd: bytes) -> tuple[bytes, int]:
     return name, trouble
 
 
+def listen_numbers(count: int) -> set[int]:
+    """Return the numbers that listening sockets have in the program."""
+    return set(range(_FIRST_LISTENER, _FIRST_LISTENER + count))
+
+
 # -- stages -----------------------------------------------------------------------------------------------------------
+
+
+def _place_listeners(job: dict[str, Any], _warn: Callable[..., None]) -> None:
+    """Move listening sockets to 3, 4, ... whatever their numbers are now, and say so in the environment."""
+    given = job["listen_fds"]
+    if not given:
+        return
+    numbers = listen_numbers(len(given))
+    environ, names = job["env"], job["listen_names"]
+
+    def move() -> None:
+        # All of them out of the way first: one may lie where another has to go.
+        copies = [_above(fd, max(numbers)) for fd in given]
+        for fd in given:
+            if fd not in numbers:
+                os.set_inheritable(fd, False)
+        for number, copy in zip(sorted(numbers), copies, strict=True):
+            os.dup2(copy, number)
+
+    _call("SOCKETS", b"", move)
+    environ[b"LISTEN_FDS"] = b"%d" % len(given)
+    environ[b"LISTEN_PID"] = b"%d" % os.getpid()  # the pid stays over the exec
+    environ[b"LISTEN_FDNAMES"] = b":".join([*names, *[b"unknown"] * len(given)][: len(given)])
+
+
+def _above(fd: int, highest: int) -> int:
+    """Return a copy of a descriptor with a number above another one; it ends with the exec."""
+    passed_over = []
+    while (copy := os.dup(fd)) <= highest:
+        passed_over.append(copy)
+    for copy_below in passed_over:
+        os.close(copy_below)
+    return copy
 
 
 def _join_cgroups(job: dict[str, Any], _warn: Callable[..., None]) -> None:
@@ -223,6 +264,7 @@ def _exec(job: dict[str, Any]) -> None:
 
 
 _STAGES = (
+    _place_listeners,
     _join_cgroups,
     _limit_files,
     _adjust_oom,
@@ -286,6 +328,9 @@ def main(arguments: list[str]) -> int:
     os.set_inheritable(report_fd, False)
     with open(job_fd, "rb") as file:
         job = marshal.loads(file.read())  # noqa: S302 - written by the supervisor a moment ago
+    if job["listen_fds"]:
+        # What is said goes on being said when listening sockets take the low numbers.
+        report_fd = _above(report_fd, max(listen_numbers(len(job["listen_fds"]))))
     perform(job, lambda record: os.write(report_fd, record))
     return 1
 

@@ -47,6 +47,9 @@ class LaunchRequest:
         env: The whole environment.
         stdout, stderr: Descriptors that become 1 and 2; they may be the same.
         pass_fds: Descriptors the program gets under their own numbers.
+        listen_fds: Listening sockets that become 3, 4, ... in the program and are told of as systemd does it:
+            LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES (sd_listen_fds(3)). None of ``pass_fds`` may have such a number.
+        listen_names: Their names for LISTEN_FDNAMES, without colons; "unknown" where there is none.
         user: Name or number of the user to become, with its supplementary groups.
         group: Name or number of the group, instead of the user's own.
         umask: File mode creation mask, or None to keep the supervisor's.
@@ -63,6 +66,8 @@ class LaunchRequest:
     stdout: int
     stderr: int
     pass_fds: tuple[int, ...] = ()
+    listen_fds: tuple[int, ...] = ()
+    listen_names: tuple[str, ...] = ()
     user: str | None = None
     group: str | None = None
     umask: int | None = None
@@ -81,7 +86,10 @@ class LaunchRequest:
     def needs_launcher(self) -> bool:
         """Whether more than an exec is asked for."""
         wishes = (self.user, self.group, self.nice, self.nofile, self.oom_score_adj)
-        return self.no_new_privs or bool(self.cgroups) or any(wish is not None for wish in wishes)
+        # LISTEN_PID is the program's own pid, which nobody knows before the fork.
+        return (
+            self.no_new_privs or bool(self.cgroups) or bool(self.listen_fds) or any(wish is not None for wish in wishes)
+        )
 
     def error(self, stage: Stage, number: int, subject: str, text: str = "") -> SpawnError:
         """Return the error of a stage of this start."""
@@ -182,6 +190,11 @@ def _launch_through_launcher(request: LaunchRequest) -> Launch:
     fds: list[int] = []
     try:
         try:
+            for fd in request.listen_fds:
+                os.fstat(fd)  # Popen would blame the launcher for one that is closed
+        except OSError as error:
+            raise request.error(Stage.SOCKETS, error.errno or 0, "") from None
+        try:
             job_fd = _job_file(_job_of(request))
             fds.append(job_fd)
             report_read, report_write = os.pipe()
@@ -193,7 +206,7 @@ def _launch_through_launcher(request: LaunchRequest) -> Launch:
             raise request.error(Stage.ARGUMENTS, errno.EINVAL, request.argv[0], str(error)) from None
         # -I and -S: nothing of the app's environment, user site or working directory runs before privileges are gone.
         argv = (sys.executable, "-I", "-S", launcher.__file__, str(job_fd), str(report_write))
-        inherited = (*request.pass_fds, job_fd, report_write)
+        inherited = (*request.pass_fds, *request.listen_fds, job_fd, report_write)
         popen = _popen(request, argv, os.environ, "/", inherited, launcher_itself=True)
         fds.remove(report_read)
         return _detach(popen, report_read, request)
@@ -263,11 +276,15 @@ def _job_of(request: LaunchRequest) -> bytes:
         raise ValueError("embedded null byte")
     if any("=" in name for name in request.env):
         raise ValueError("illegal environment variable name")
+    if taken := launcher.listen_numbers(len(request.listen_fds)) & set(request.pass_fds):
+        raise ValueError(f"descriptor {min(taken)} is where a listening socket has to go")
     return marshal.dumps(
         {
             "argv": [os.fsencode(argument) for argument in request.argv],
             "cwd": os.fsencode(request.cwd),
             "env": {os.fsencode(name): os.fsencode(value) for name, value in request.env.items()},
+            "listen_fds": list(request.listen_fds),
+            "listen_names": [os.fsencode(name) for name in request.listen_names],
             "user": request.user,
             "group": request.group,
             "umask": request.umask,

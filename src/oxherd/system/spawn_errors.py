@@ -29,6 +29,7 @@ class Stage(Enum):
     PIPES = "pipes"
     FORK = "fork"
     LAUNCHER = "launcher"
+    SOCKETS = "sockets"
     CGROUP = "cgroup"
     NOFILE = "nofile"
     OOM_SCORE = "oom score"
@@ -52,6 +53,7 @@ _PHRASES: Mapping[Stage, str] = {
     Stage.PIPES: "making the pipes of a new process",
     Stage.FORK: "starting a new process",
     Stage.LAUNCHER: "running the launcher",
+    Stage.SOCKETS: "passing the listening sockets",
     Stage.CGROUP: "joining the cgroup",
     Stage.NOFILE: "setting the limit of open files to",
     Stage.OOM_SCORE: "setting oom_score_adj to",
@@ -69,6 +71,7 @@ _HINTS: Mapping[Stage, str] = {
     Stage.PIPES: "raise the limit of open files of the supervisor (LimitNOFILE=, ulimit -n)",
     Stage.FORK: "the machine, the user or the cgroup has no room for more processes (pids.max, ulimit -u, memory)",
     Stage.LAUNCHER: "is the Python that runs Oxherd still there? `oxherd daemon upgrade` starts the supervisor anew",
+    Stage.SOCKETS: "raise the limit of open files of the supervisor (LimitNOFILE=, ulimit -n)",
     Stage.CGROUP: "`oxherd doctor` says whether hard limits can work here; limits.hard = false does without",
     Stage.NOFILE: "raise the hard limit of the supervisor (LimitNOFILE=, docker run --ulimit), or lower limits.nofile",
     Stage.OOM_SCORE: "a negative value needs CAP_SYS_RESOURCE",

@@ -406,6 +406,30 @@ def test_what_the_kernel_refuses_is_said(serve, monkeypatch, number, reason, cal
     assert ask(service.connect()).startswith(b"HTTP/1.1 200")
 
 
+def test_a_program_that_begins_again_at_once_is_said_to(serve, monkeypatch):
+    service = serve(*python(BY_EPOLL, "0"))
+    service.accepting()
+    monkeypatch.setattr(outside, "_unregister", lambda *_: 1)
+    assert stop_accepting(service.pids, service.inode) == Stopped(count=1, reason="it watches the listener again")
+
+
+def test_a_refusal_for_one_process_does_not_matter_when_nobody_watches_any_more(serve, monkeypatch):
+    """The epoll is shared and emptied by way of the other process."""
+    real, refused = outside._unregister, []
+
+    def once(libc, pid, *rest):
+        if not refused:
+            refused.append(pid)
+            raise PermissionError(errno.EPERM, "no")
+        return real(libc, pid, *rest)
+
+    service = serve(*python(SHARED_EPOLL))
+    service.accepting(2)
+    monkeypatch.setattr(outside, "_unregister", once)
+    assert stop_accepting(service.pids, service.inode) == Stopped(count=1)
+    assert len(refused) == 1
+
+
 def test_no_room_for_a_thread_is_said(serve, monkeypatch):
     def refuse(_):
         raise RuntimeError("can't start new thread")

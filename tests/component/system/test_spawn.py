@@ -8,6 +8,7 @@ import os
 import pwd
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import venv
@@ -133,6 +134,117 @@ def test_a_program_has_no_descriptor_but_those_it_was_given(shop, wishes):
     finally:
         os.close(stray)
         os.close(given)
+
+
+LISTENERS = """
+import os, socket
+told = [os.environ.get(name) for name in ("LISTEN_FDS", "LISTEN_FDNAMES")]
+assert os.environ["LISTEN_PID"] == str(os.getpid()), "not its own pid"
+ports = []
+for fd in range(3, 3 + int(told[0])):
+    assert not os.get_blocking(fd)
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        ports.append(sock.getsockname()[1])
+fds = [fd for fd in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{fd}")]
+print(*told, *ports, "has", *sorted(fds))
+"""
+
+
+@pytest.fixture
+def bound():
+    """Sockets with ports of their own."""
+    socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    for sock in socks:
+        sock.setblocking(False)
+    yield socks
+    for sock in socks:
+        sock.close()
+
+
+@pytest.mark.parametrize("wishes", [{}, {"nofile": 64}, {"nice": 1}], ids=["plain", "nofile", "nice"])
+def test_listening_sockets_are_passed_as_systemd_passes_them(shop, bound, wishes):
+    status, text = shop.run(
+        *(sys.executable, "-I", "-S", "-c", LISTENERS),
+        listen_fds=tuple(sock.fileno() for sock in bound),
+        listen_names=("public", "admin"),
+        **wishes,
+    )
+    ports = [str(sock.getsockname()[1]) for sock in bound]
+    assert (status.code, text.split()) == (
+        0,
+        ["3", "public:admin:unknown", *ports, "has", "0", "1", "2", "3", "4", "5"],
+    )
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 0)])
+def test_a_listening_socket_may_lie_where_another_one_has_to_go(shop, bound, order):
+    """Whatever this process has there: numbers 3, 4 and 5 are the listeners themselves, in another order."""
+    ports = [str(bound[index].getsockname()[1]) for index in order]
+    saved = [os.dup(fd) if fd in open_fds() else None for fd in (3, 4, 5)]
+    copies = [os.dup(sock.fileno()) for sock in bound]
+    try:
+        for number, copy in zip((3, 4, 5), copies, strict=True):
+            os.dup2(copy, number, inheritable=False)
+        launch = shop.launch(
+            sys.executable, "-I", "-S", "-c", LISTENERS, listen_fds=tuple(3 + index for index in order)
+        )
+    finally:
+        for number, copy in zip((3, 4, 5), saved, strict=True):
+            if copy is None:
+                os.close(number)
+            else:
+                os.dup2(copy, number, inheritable=False)
+                os.close(copy)
+        for copy in copies:
+            os.close(copy)
+    assert shop.outcome(launch).error is None
+    assert shop.ended(launch).code == 0
+    assert shop.read_until(b"has 0 1 2 3 4 5").decode().split()[2:] == ports
+
+
+def test_gunicorn_takes_its_listeners_so(shop, bound):
+    """It compares LISTEN_PID with its own pid before it believes a word."""
+    Path(shop.folder, "hello.py").write_text("def app(e, start):\n    start('200 OK', [])\n    return [b'hello']\n")
+    gunicorn = str(Path(sys.executable).with_name("gunicorn"))
+    launch = shop.launch(gunicorn, "--workers", "1", "hello:app", listen_fds=(bound[0].fileno(), bound[1].fileno()))
+    assert shop.outcome(launch).error is None
+    shop.read_until(b"Booting worker")
+    for sock in bound[:2]:
+        with socket.create_connection(sock.getsockname(), timeout=20) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = b"".join(iter(lambda client=client: client.recv(4096), b""))
+        assert answer.endswith(b"hello")
+    os.kill(launch.pid, signal.SIGTERM)
+    assert shop.ended(launch).code == 0
+
+
+def test_a_program_keeps_what_it_gets_under_its_own_number_beside_its_listeners(shop, bound):
+    zero = os.open("/dev/zero", os.O_RDONLY)
+    given = os.dup2(zero, 90)
+    os.close(zero)
+    program = "import os; print(os.readlink('/proc/self/fd/90'), os.environ['LISTEN_FDS'])"
+    try:
+        _, text = shop.run(
+            *(sys.executable, "-I", "-S", "-c", program), pass_fds=(given,), listen_fds=(bound[0].fileno(),)
+        )
+    finally:
+        os.close(given)
+    assert text.split() == ["/dev/zero", "1"]
+
+
+def test_a_descriptor_in_the_way_of_a_listening_socket_is_refused(shop, bound):
+    fds = tuple(sock.fileno() for sock in bound)
+    error = failure(shop, "true", pass_fds=(4,), listen_fds=fds)
+    assert error.message == "reading the command line of true: descriptor 4 is where a listening socket has to go"
+
+
+def test_a_listening_socket_that_is_closed_is_an_error_of_its_stage(shop, bound):
+    error = failure(shop, "true", listen_fds=(bound[1].fileno(), 4000))
+    assert (error.message, error.errno) == ("passing the listening sockets: Bad file descriptor", errno.EBADF)
+
+
+def test_without_listening_sockets_nothing_is_said_of_any(shop):
+    assert "LISTEN_" not in shop.run("env", nice=0)[1]
 
 
 @BOTH_WAYS
@@ -356,7 +468,7 @@ def test_who_is_not_root_cannot_switch_users(shop, tmp_path):
     code = (
         "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); os.chdir('/')\n"
         "from oxherd.system.launcher import perform\n"
-        "job = dict(argv=[b'true'], cwd=b'/', env={}, user='root', group=None, umask=None, nice=-5, nofile=None,"
+        "job = dict(argv=[b'true'], listen_fds=[], cwd=b'/', env={}, user='root', group=None, umask=None, nice=-5, nofile=None,"
         " cgroups=[], no_new_privs=False, oom_score_adj=None)\n"
         "perform(job, lambda record: os.write(1, record))"
     )

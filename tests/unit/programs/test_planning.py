@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from oxherd.config.cpus import usable_cpus
 from oxherd.config.model import HostWay
 from oxherd.core.restart import RestartMode
+from oxherd.programs.describing import Description
 from oxherd.programs.probes import Installed
 
 
 class Knows:
-    """Knows what every interpreter has, without asking it."""
+    """Knows what every interpreter has, and what gunicorn makes of its configuration, without asking."""
 
     def __init__(self, version=(3, 12, 1), **packages: str) -> None:
         self.answer = Installed(version=version, packages=packages)
-        self.asked: list[str] = []
+        self.description = None
+        self.asked: list[object] = []
 
     def installed(self, python, _caller):
         self.asked.append(python)
         return self.answer
+
+    def described(self, question, caller):
+        self.asked.append((question, caller))
+        return self.description
 
 
 ALL = {"uvicorn": "0.54.0", "gunicorn": "27.0.1", "granian": "2.8.7", "hypercorn": "0.18.0", "a2wsgi": "1.10.10"}
@@ -256,10 +264,6 @@ def test_a_socket_takes_the_place_of_the_servers_own_address(plan, venv):
         ('command = "uvicorn a:b"\ntype = "oneshot"\n', "it is no service"),
         ('command = "cd /x && exec uvicorn a:b"\n', "a shell reads the command line"),
         ("command = \"sh -c 'exec uvicorn a:b --port $PORT'\"\nenv.PORT = '80'\n", "a shell reads the command line"),
-        ('command = "newrelic-admin run-program uvicorn a:b"\n', "it is started through newrelic-admin"),
-        ('command = "nice -n 5 uvicorn a:b"\n', "it is started through nice"),
-        ('command = "env -i uvicorn a:b"\n', "it is started by env -i"),
-        ('command = "uv run --with x uvicorn a:b"\n', "uv run is told --with"),
     ],
 )
 def test_why_a_command_is_run_as_it_is(plan, venv, text, reason):
@@ -313,16 +317,31 @@ def test_a_project_runner_means_the_environment_of_the_project(plan, venv, line)
     assert any("up to date" in note for note in made.notes) == line.startswith("uv")
 
 
-def test_a_project_runner_without_an_environment_there_is_run_as_it_is(plan, tmp_path):
-    made = plan('command = "poetry run uvicorn a:b"\n')
-    assert made.spec.host is None
-    assert f"poetry would use is not {tmp_path}/.venv" in made.untouched
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("newrelic-admin run-program uvicorn", "it is started through newrelic-admin"),
+        ("nice -n 5 uvicorn", "it is started through nice"),
+        ("env -i uvicorn", "it is started by env -i"),
+        ("uv run --with x uvicorn", "uv run is told --with"),
+        ("poetry run uvicorn", "the environment that poetry would use is not /"),
+    ],
+)
+def test_what_wraps_a_server_keeps_it_from_being_hosted(plan, head, reason):
+    """It runs by itself then, with the listener as a descriptor, so that a reload still loses none."""
+    made = plan(f'command = "{head} a:b --host 0.0.0.0 --port=80 --workers 2"\n')
+    host = made.spec.host
+    assert (host.way, host.engine, host.bind, made.spec.instances) == (HostWay.PASSED, "uvicorn", ("0.0.0.0:80",), 1)
+    assert host.argv == (*head.split(), "--fd", "{fd:0}", "a:b", "--workers", "2")
+    assert (host.balance, host.overlap, made.spec.restart.mode) == ("shared", True, RestartMode.ON_FAILURE)
+    assert any(f"as a descriptor: {reason}" in note for note in made.notes)
 
 
-def test_a_wrapper_script_of_that_name_is_run_as_it_is(plan, script, tmp_path):
+def test_a_wrapper_script_of_that_name_runs_by_itself(plan, script, tmp_path):
     script(tmp_path / "bin/uvicorn", "#!/bin/bash\n")
     made = plan('command = "uvicorn a:b"\n', environ={"PATH": str(tmp_path / "bin")})
-    assert made.untouched.startswith(f"{tmp_path}/bin/uvicorn names no Python interpreter")
+    assert made.spec.host.way is HostWay.PASSED
+    assert any(f"{tmp_path}/bin/uvicorn names no Python interpreter" in note for note in made.notes)
     named = plan('command = "uvicorn a:b"\npython = "/v/bin/python"\n', environ={"PATH": str(tmp_path / "bin")})
     assert named.spec.host.python == "/v/bin/python"
 
@@ -331,6 +350,9 @@ def test_what_the_interpreter_has_decides(plan, venv):
     made = plan('command = "uvicorn a:b"\n', Knows(gunicorn="27.0.1"))
     assert made.untouched == f"uvicorn is no package of {venv}, which its first line names"
     old = plan('command = "uvicorn a:b"\n', Knows((3, 9, 2), uvicorn="0.20"))
+    assert old.spec.host.way is HostWay.PASSED
+    assert any("its Python is too old" in note for note in old.notes)
+    old = plan('command = "granian --interface asgi a:b"\n', Knows((3, 9, 2), granian="2.8.0"))
     assert old.untouched == f"{venv} is Python 3.9.2, and Oxherd's workers need 3.10"
 
 
@@ -339,3 +361,302 @@ def test_an_interpreter_that_does_not_answer_is_found_out_when_it_is_run(plan, v
     silent.answer = None
     made = plan('command = "uvicorn a:b"\n', silent)
     assert (made.spec.host.engines, made.remarks) == ((), ())
+
+
+# -- gunicorn -------------------------------------------------------------------------------------------------------
+
+SAYS = {
+    "ok": True,
+    "bind": ["127.0.0.1:8000"],
+    "workers": 1,
+    "worker_class": "sync",
+    "threads": 1,
+    "timeout": 30,
+    "graceful_timeout": 30,
+    "keepalive": 2,
+    "backlog": 2048,
+    "max_requests": 0,
+    "max_requests_jitter": 0,
+    "certfile": None,
+    "keyfile": None,
+    "preload_app": False,
+    "reload": False,
+    "user": os.geteuid(),
+    "group": os.getegid(),
+    "pidfile": None,
+    "daemon": False,
+    "config_file": None,
+    "target": "a:b",
+    "version": "27.0.1",
+    "unsupported": [],
+}
+
+
+@pytest.fixture
+def says():
+    """A prober to which gunicorn says this of its configuration."""
+
+    def _says(error: str = "", **values) -> Knows:
+        probes = Knows(**ALL)
+        probes.description = Description(error=error) if error else Description(values={**SAYS, **values})
+        return probes
+
+    return _says
+
+
+def test_gunicorn_is_asked_what_its_configuration_comes_to(plan, says, venv, tmp_path):
+    probes = says(
+        bind=["0.0.0.0:80", "unix:run.sock"],
+        workers=3,
+        worker_class="gthread",
+        timeout=20,
+        graceful_timeout=40,
+        keepalive=7,
+        backlog=64,
+        max_requests=100,
+        max_requests_jitter=9,
+        certfile="c.pem",
+        keyfile="/k.pem",
+        preload_app=True,
+        config_file="/srv/gunicorn.conf.py",
+        pidfile="/run/g.pid",
+    )
+    made = plan('command = "gunicorn -c conf.py a:b"\n', probes)
+    host = made.spec.host
+    assert (host.way, host.engine, host.argv, host.python) == (
+        HostWay.HOSTED,
+        "gunicorn",
+        ("-c", "conf.py", "a:b"),
+        venv,
+    )
+    assert (host.bind, host.target) == (("0.0.0.0:80", f"unix:{tmp_path}/run.sock"), "a:b")
+    assert (made.spec.instances, made.workers_from) == (3, "gunicorn's configuration")
+    assert (host.block_timeout, host.graceful_timeout, made.spec.stop.timeout) == (20.0, 40.0, 42.0)
+    assert (host.keepalive, host.linger, host.backlog) == (7.0, 9.0, 64)
+    assert (host.max_requests, host.max_requests_jitter, host.preload) == (100, 9, "true")
+    assert (host.tls, host.ssl_certfile, host.ssl_keyfile) == (True, f"{tmp_path}/c.pem", "/k.pem")
+    assert "its worker class is gthread" in made.notes
+    assert any("/run/g.pid is not written" in note for note in made.notes)
+    question, caller = probes.asked[0]
+    assert (question.engine, question.args, question.cwd) == ("gunicorn", ("-c", "conf.py", "a:b"), str(tmp_path))
+    assert caller.user is None
+
+
+def test_the_oxfile_goes_before_gunicorns_configuration(plan, says, venv):
+    made = plan(
+        'command = "gunicorn a:b"\npreload = false\ntimeout = "5s"\nmax_requests = 7\nmax_lifetime = "1h"\nuser = "me"\n'
+        'graceful_timeout = "6s"\nsocket = "127.0.0.1:9"\n',
+        says(preload_app=True, timeout=50, max_requests=100, user="www-data", group="www-data", graceful_timeout=60),
+    )
+    host = made.spec.host
+    assert (host.preload, host.block_timeout, host.max_requests, host.max_lifetime) == ("false", 5.0, 7, 3600.0)
+    assert (made.spec.user, made.spec.group, host.graceful_timeout, host.bind) == (
+        "me",
+        "www-data",
+        6.0,
+        ("127.0.0.1:9",),
+    )
+
+
+def test_gunicorn_may_block_for_ever(plan, says, venv):
+    assert plan('command = "gunicorn a:b"\n', says(timeout=0)).spec.host.block_timeout > 10**8
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"error": "unrecognized arguments: --wrkers"}, "gunicorn was asked what its configuration comes to: unrec"),
+        ({"reload": True}, "reload is for development"),
+        ({"bind": ["fd://3"]}, "it binds fd://3, which cannot be held"),
+        ({"bind": []}, "it binds nothing"),
+    ],
+)
+def test_why_gunicorn_is_run_as_it_is(plan, says, venv, values, reason):
+    made = plan('command = "gunicorn a:b"\n', says(**values))
+    assert made.spec.host is None
+    assert made.untouched.startswith(reason)
+
+
+def test_workers_that_cannot_be_hosted_get_descriptors(plan, says, venv):
+    """gunicorn takes a descriptor only where all of its addresses are some."""
+    probes = says(bind=["127.0.0.1:1", "unix:/a"], unsupported=["tornado workers cannot be hosted"])
+    made = plan('command = "gunicorn -b 127.0.0.1:1 --bind=unix:/a -k tornado a:b"\n', probes)
+    host = made.spec.host
+    assert (host.way, host.bind, host.overlap) == (HostWay.PASSED, ("127.0.0.1:1", "unix:/a"), True)
+    binds = ("--bind", "fd://{fd:0}", "--bind", "fd://{fd:1}", "--bind", "fd://{private}")
+    assert host.argv == (venv.replace("python", "gunicorn"), *binds, "-k", "tornado", "a:b")
+    assert any("tornado workers cannot be hosted" in note for note in made.notes)
+
+
+def test_two_arbiters_of_one_pid_file_do_not_overlap(plan, says, venv):
+    made = plan('command = "gunicorn -p g.pid a:b"\n', says(unsupported=["x"]))
+    assert not made.spec.host.overlap
+
+
+@pytest.mark.parametrize(
+    ("line", "environ", "bind", "workers"),
+    [
+        ("gunicorn a:b", {}, ("127.0.0.1:8000",), 1),
+        ("gunicorn a:b -w 3 -b :80", {}, ("0.0.0.0:80",), 3),
+        ("gunicorn a:b", {"PORT": "81", "WEB_CONCURRENCY": "2"}, ("0.0.0.0:81",), 2),
+        ("gunicorn a:b", {"GUNICORN_CMD_ARGS": "--bind 127.0.0.1:82 -w 4"}, ("127.0.0.1:82",), 4),
+        ("gunicorn a:b -b 127.0.0.1:83", {"GUNICORN_CMD_ARGS": "-b 127.0.0.1:82"}, ("127.0.0.1:83",), 1),
+    ],
+)
+def test_where_gunicorn_cannot_be_asked_its_command_line_has_to_do(plan, line, environ, bind, workers):
+    made = plan(f'command = "{line}"\n', environ=environ)
+    assert (made.spec.host.way, made.spec.host.bind, made.spec.instances) == (HostWay.HOSTED, bind, workers)
+
+
+def test_a_wrapped_gunicorn_gets_descriptors_where_its_addresses_are_known(plan, tmp_path):
+    made = plan('command = "newrelic-admin run-program gunicorn a:b -b 127.0.0.1:1"\n')
+    assert (made.spec.host.way, made.spec.host.bind) == (HostWay.PASSED, ("127.0.0.1:1",))
+    (tmp_path / "gunicorn.conf.py").write_text("")
+    made = plan('command = "newrelic-admin run-program gunicorn a:b"\n')
+    assert made.spec.host is None
+    assert "its addresses are in its configuration file" in made.untouched
+
+
+# -- granian, hypercorn, daphne -------------------------------------------------------------------------------------
+
+
+def test_granian_is_hosted(plan, venv, tmp_path):
+    made = plan(
+        'command = "granian --interface asginl --host 0.0.0.0 --workers 2 --workers-kill-timeout 20 --workers-lifetime 2h '
+        '--workers-max-rss 300 --ssl-certificate c.pem --factory a:b"\n',
+        environ={"GRANIAN_PORT": "81", "GRANIAN_BACKLOG": "99"},
+    )
+    host = made.spec.host
+    assert (host.way, host.engine, host.bind, host.interface) == (HostWay.HOSTED, "granian", ("0.0.0.0:81",), "asgi")
+    assert (made.spec.instances, made.workers_from) == (2, "--workers 2")
+    assert (host.graceful_timeout, made.spec.stop.timeout) == (20.0, 25.0)
+    assert (host.max_lifetime, host.max_memory, host.backlog) == (7200.0, 300 << 20, 99)
+    assert (host.tls, host.ssl_certfile, host.factory) == (True, f"{tmp_path}/c.pem", True)
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        ("a:b", "its interface is rsgi"),
+        ("--interface wsgi --reload a:b", "--reload is for development"),
+        ("--interface wsgi --metrics a:b", "--metrics is an exporter"),
+        ("--interface wsgi --port 0 a:b", "--port 0 is no port"),
+        ("--version", "it prints something"),
+    ],
+)
+def test_why_granian_is_run_as_it_is(plan, venv, args, reason):
+    made = plan(f'command = "granian {args}"\n')
+    assert made.spec.host is None
+    assert made.untouched.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("args", "bind", "argv"),
+    [
+        ("a:b", ("127.0.0.1:8000",), "--bind fd://{fd:0} --bind fd://{private} a:b"),
+        ("-w 2 -b 0.0.0.0:80 a:b", ("0.0.0.0:80",), "--bind fd://{fd:0} --bind fd://{private} -w 2 a:b"),
+        (
+            "--bind [::1]:1 --bind unix:/a a:b",
+            ("[::1]:1", "unix:/a"),
+            "--bind fd://{fd:0} --bind fd://{fd:1} --bind fd://{private} a:b",
+        ),
+    ],
+)
+def test_hypercorn_gets_descriptors(plan, venv, args, bind, argv):
+    made = plan(f'command = "hypercorn {args}"\n')
+    host = made.spec.host
+    assert (host.way, host.engine, host.bind, host.overlap) == (HostWay.PASSED, "hypercorn", bind, True)
+    assert " ".join(host.argv[1:]) == argv
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        ("--quic-bind 127.0.0.1:4 a:b", "--quic-bind makes a listener of another kind"),
+        ("-c hypercorn.toml a:b", "its addresses are in its configuration file"),
+        ("--bind fd://3 a:b", "--bind names a descriptor"),
+        ("--reload a:b", "--reload is for development"),
+    ],
+)
+def test_why_hypercorn_is_run_as_it_is(plan, venv, args, reason):
+    made = plan(f'command = "hypercorn {args}"\n')
+    assert made.spec.host is None
+    assert made.untouched.startswith(reason)
+
+
+def test_hypercorn_with_a_configuration_file_and_a_socket_of_the_oxfile(plan, venv):
+    host = plan('command = "hypercorn -c h.toml a:b"\nsocket = "127.0.0.1:7"\n').spec.host
+    assert host.bind == ("127.0.0.1:7",)
+    assert host.argv[1:] == ("--bind", "fd://{fd:0}", "--bind", "fd://{private}", "-c", "h.toml", "a:b")
+
+
+def test_daphne_gets_a_descriptor_and_a_path_for_probes(plan, venv):
+    host = plan('command = "daphne -b 0.0.0.0 -p 81 -v 2 a:b"\n').spec.host
+    assert (host.way, host.engine, host.bind) == (HostWay.PASSED, "daphne", ("0.0.0.0:81",))
+    assert host.argv[1:] == ("--fd", "{fd:0}", "-u", "{private_path}", "-v", "2", "a:b")
+
+
+@pytest.mark.parametrize("args", ["-u /run/d.sock a:b", "-b ::1 a:b", "-e ssl:443 a:b", "--fd 3 a:b", "-p 0 a:b"])
+def test_what_daphne_cannot_take_is_run_as_it_is(plan, venv, args):
+    made = plan(f'command = "daphne {args}"\n')
+    assert made.spec.host is None
+    assert made.untouched
+
+
+# -- sockets and overlap --------------------------------------------------------------------------------------------
+
+
+def test_any_command_may_be_given_a_socket(plan, tmp_path):
+    made = plan('command = "node server.js"\nsocket = "unix:run.sock"\n')
+    host = made.spec.host
+    assert (host.way, host.engine, host.argv, host.bind) == (
+        HostWay.PASSED,
+        "generic",
+        (),
+        (f"unix:{tmp_path}/run.sock",),
+    )
+    assert (host.overlap, host.balance) == (True, "shared")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'command = "node server.js"\nsingleton = true\n',
+        'command = "node server.js {instance}"\n',
+        'command = "node server.js"\ntype = "oneshot"\n',
+    ],
+)
+def test_a_socket_is_no_reason_to_run_two_at_a_time(plan, text):
+    assert not plan(text + 'socket = "127.0.0.1:1"\n').spec.host.overlap
+
+
+def test_untouched_is_untouched_and_a_socket_is_a_socket(plan, venv):
+    made = plan('command = "uvicorn a:b"\nadopt = false\nsocket = "127.0.0.1:1"\n')
+    assert (made.spec.host.way, made.spec.host.argv, made.untouched) == (HostWay.PASSED, (), "adopt = false")
+
+
+def test_a_celery_worker_may_overlap_its_successor(plan):
+    host = plan('command = "celery -A t worker"\n').spec.host
+    assert (host.way, host.engine, host.bind, host.argv, host.overlap) == (
+        HostWay.PASSED,
+        "celery-worker",
+        (),
+        (),
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'command = "celery -A t beat"\n',
+        'command = "celery -A t worker -B"\n',
+        'command = "celery -A t worker --pidfile c.pid"\n',
+        'command = "celery -A t worker -n w{instance}@%h"\n',
+        'command = "celery -A t worker"\nadopt = false\n',
+        'command = "celery -A t worker"\nsingleton = true\n',
+        'command = "node server.js"\n',
+    ],
+)
+def test_what_never_overlaps(plan, text):
+    assert plan(text).spec.host is None

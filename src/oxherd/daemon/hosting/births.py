@@ -71,7 +71,7 @@ class Births:
 
     def begin(self, host: Host, handle: InstanceHandle, number: int) -> None:
         """Begin to make the worker of an incarnation; `Executor.born` or `Executor.could_not` is called, perhaps later."""
-        release = host.release(handle.machine.generation, handle.spec)
+        release = host.release(handle.machine.generation, handle.spec, handle.env)
 
         def decided() -> None:
             self._waiting.pop(handle, None)
@@ -169,7 +169,7 @@ class Births:
         self._cgroups.join(handle)
         self._token += 1
         token = self._token
-        base = child_environment(spec, stack.name, stack.env, 0, self._zygotes.mark(host, release))
+        base = child_environment(spec, stack.name, release.env, 0, self._zygotes.mark(host, release))
         sent = zygote.fork(
             (handle.pipes[0].child_fd, handle.pipes[-1].child_fd, worker.theirs.fileno(), *worker.gifts),
             slot=handle.slot,

@@ -9,7 +9,7 @@ from oxherd.system.zygote_handle import ZygoteState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from oxherd.config.model import HostSpec, ProcessSpec
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
@@ -31,6 +31,7 @@ class Release:
     Attributes:
         generation: Its number.
         spec: The settings it runs under.
+        env: The caller's environment below them.
         zygote: The process that has imported it, or None.
         awaiting: Forks that were asked for, by token; each is called with the zygote's answer.
         queue: What waits until the zygote is ready, or is known not to be forkable.
@@ -41,11 +42,24 @@ class Release:
         timer: The boot deadline, or the wait before a dead zygote is replaced.
     """
 
-    __slots__ = ("awaiting", "deaths", "exec_only", "generation", "kept", "proven", "queue", "spec", "timer", "zygote")
+    __slots__ = (
+        "awaiting",
+        "deaths",
+        "env",
+        "exec_only",
+        "generation",
+        "kept",
+        "proven",
+        "queue",
+        "spec",
+        "timer",
+        "zygote",
+    )
 
-    def __init__(self, generation: int, spec: ProcessSpec) -> None:
+    def __init__(self, generation: int, spec: ProcessSpec, env: Mapping[str, str]) -> None:
         """Nothing of it is in memory yet."""
         assert spec.host is not None
+        self.env = env
         self.generation = generation
         self.spec = spec
         self.zygote: ZygoteHandle | None = None
@@ -117,11 +131,11 @@ class Host:
         gone = (stall for at, stall in self.stalls if at >= since)
         return max((*living, *gone), default=0.0)
 
-    def release(self, generation: int, spec: ProcessSpec) -> Release:
+    def release(self, generation: int, spec: ProcessSpec, env: Mapping[str, str]) -> Release:
         """Return a generation, made here if it is new."""
         release = self.releases.get(generation)
         if release is None:
-            release = self.releases[generation] = Release(generation, spec)
+            release = self.releases[generation] = Release(generation, spec, env)
         return release
 
     def workers(self) -> Iterator[InstanceHandle]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oxherd.core.events import BecameReady
-from oxherd.core.instance import Desired, Reason, State
+from oxherd.core.instance import Desired, State
 from oxherd.daemon.hosting.births import Births
 from oxherd.daemon.hosting.host import Host
 from oxherd.daemon.hosting.lending import Lending
@@ -23,11 +23,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from oxherd.config.model import ProcessSpec
     from oxherd.control.paths import Home
     from oxherd.daemon.cgrouping import Cgroups
     from oxherd.daemon.children import Children
     from oxherd.daemon.executor import Executor
-    from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.handles import InstanceHandle, Pin, ProcessHandle
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.host.wire import Message
@@ -84,6 +85,7 @@ class Hosting:
         self.lending = Lending(self.serves, supervisor.announce)
         self.pulses = Pulses(supervisor, self)
         self._observers: list[Callable[[InstanceHandle], None]] = []
+        self.failures: dict[ProcessHandle, dict[str, object] | None] = {}
         self.recycle: Callable[[InstanceHandle, str], None] = _unheard
 
     def observe(self, callback: Callable[[InstanceHandle], None]) -> Callable[[], None]:
@@ -122,11 +124,6 @@ class Hosting:
             self.serves(host, handle) and worker is not None and bool(worker.asked) and worker.asked <= worker.accepting
         )
 
-    def replace(self, handle: InstanceHandle, reason: Reason, detail: str) -> bool:
-        """Begin to replace a worker that a verdict is about; False where it has to be ended first."""
-        del handle, reason, detail
-        return False
-
     # -- listeners ----------------------------------------------------------------------------------------------
 
     def open_listeners(self, host: Host, handle: InstanceHandle) -> None:
@@ -135,12 +132,15 @@ class Hosting:
         Raises:
             OxherdError: An address cannot be had; says why, and who has it.
         """
-        spec = handle.spec.host
-        assert spec is not None
+        self._open(host, handle.spec, max(handle.slot + 1, host.process.wanted_instances))
+
+    def _open(self, host: Host, spec: ProcessSpec, slots: int) -> None:
+        assert spec.host is not None
+        addresses = [parse_bind(text) for text in spec.host.bind]
         if host.listeners is None:
-            addresses = [parse_bind(text) for text in spec.bind]
-            host.listeners = ListenerSet(addresses, balance=spec.balance, backlog=spec.backlog)
-        host.listeners.ensure(max(handle.slot + 1, host.process.wanted_instances))
+            host.listeners = ListenerSet(addresses, balance=spec.host.balance, backlog=spec.host.backlog)
+        host.listeners.add(addresses)
+        host.listeners.ensure(slots)
 
     # -- what the lifecycle asks --------------------------------------------------------------------------------
 
@@ -208,6 +208,46 @@ class Hosting:
             host.listeners.close()
             host.listeners = None
         self._hosts.pop(host.process, None)
+
+    def prepare(self, process: ProcessHandle, pin: Pin, then: Callable[[str], None]) -> None:
+        """Make a generation ready to be started: its listeners, and its zygote where it has one.
+
+        Args:
+            process: Whose.
+            pin: The generation.
+            then: Called once, with "" or with what is wrong.
+        """
+        host = self.host(process)
+        release = host.release(pin.generation, pin.spec, pin.env)
+        release.kept = True
+        for known in host.releases.values():
+            known.kept = True
+        try:
+            # A program that brought its own listener holds the address until it is stopped.
+            if process.spec.hosted:
+                self._open(host, pin.spec, max(pin.spec.instances, len(process.instances)))
+        except (OxherdError, OSError) as error:
+            then(error.message if isinstance(error, OxherdError) else f"opening its listeners: {error.strerror}")
+            return
+
+        def decided() -> None:
+            failed = not release.forks and not release.exec_only and release.zygote is not None
+            failure = release.zygote.failure if failed and release.zygote is not None else None
+            self.failures[process] = failure
+            then("" if failure is None else str(failure.get("text")) or "its app cannot be imported")
+
+        self.zygotes.when_decided(host, release, decided)
+
+    def let_go(self, process: ProcessHandle, generation: int) -> None:
+        """A reload is over: one generation is not needed any more, the other one is like any."""
+        host = self.host(process)
+        for release in host.releases.values():
+            release.kept = False
+        del generation
+        if host.listeners is not None and process.spec.host is not None:
+            wanted = [parse_bind(text) for text in process.spec.host.bind]
+            host.listeners.drop([address for address in host.listeners.addresses if address not in wanted])
+        self.settle(host)
 
     # -- what workers say ---------------------------------------------------------------------------------------
 

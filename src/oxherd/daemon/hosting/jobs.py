@@ -61,7 +61,7 @@ def boot_argv(spec: ProcessSpec, role: str, channel_fd: int) -> tuple[str, ...]:
 def worker_environment(handle: InstanceHandle) -> dict[str, str]:
     """Return the whole environment of a worker: that of any instance, and the names engines know a worker by."""
     stack = handle.process.stack
-    environ = child_environment(handle.spec, stack.name, stack.env, handle.slot, handle.mark)
+    environ = child_environment(handle.spec, stack.name, handle.env, handle.slot, handle.mark)
     slot = str(handle.slot)
     environ.update(WORKER_ID=slot, UVICORN_WORKER_ID=slot, OXHERD_GENERATION=str(handle.machine.generation))
     return environ

@@ -129,7 +129,7 @@ class Zygotes:
             LaunchRequest(
                 argv=boot_argv(spec, "zygote", channel_fd),
                 cwd=spec.working_dir,
-                env=child_environment(spec, stack.name, stack.env, 0, self.mark(host, release)),
+                env=child_environment(spec, stack.name, release.env, 0, self.mark(host, release)),
                 stdout=pipes[0].child_fd,
                 stderr=pipes[-1].child_fd,
                 pass_fds=(channel_fd,),

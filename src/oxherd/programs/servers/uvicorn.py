@@ -6,65 +6,35 @@ command line, then ``UVICORN_*``, then ``WEB_CONCURRENCY`` for the workers, then
 
 from __future__ import annotations
 
-import os
-
 from oxherd.config.model import HostWay
-from oxherd.programs.arguments import Options
+from oxherd.programs.arguments import without
 from oxherd.programs.program import Bind
 from oxherd.programs.recognise import UVICORN_VALUED
-from oxherd.programs.servers.line import Line
+from oxherd.programs.servers.reading import Line, absolute_bind, passed, untouched
+from oxherd.programs.servers.switches import Switches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from oxherd.programs.servers.reading import Reading
 
 __all__ = ["read_uvicorn"]
 
 _DEFAULT_PORT = "8000"
 _DEFAULT_KEEPALIVE = 5.0
 _DEFAULT_BACKLOG = 2048
-_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
-class _Arguments:
-    """The options of one command line over its variables."""
-
-    def __init__(self, args: tuple[str, ...], environ: Mapping[str, str]) -> None:
-        self.options = Options(args, UVICORN_VALUED)
-        self.environ = environ
-
-    def text(self, name: str) -> str | None:
-        """Return the value of ``--name`` or of ``UVICORN_NAME``, which click leaves out where it is empty."""
-        said = self.options.last(f"--{name}")
-        return said if said is not None else self.environ.get(f"UVICORN_{name.replace('-', '_').upper()}") or None
-
-    def number(self, name: str) -> int | None:
-        text = self.text(name)
-        return int(text) if text is not None and text.strip().isdigit() else None
-
-    def flag(self, name: str) -> bool:
-        return self.options.has(f"--{name}") or (self.text(name) or "").lower() in _TRUE
-
-    def where(self, name: str) -> str:
-        """Return how people find the value: ``--workers 4`` or ``UVICORN_WORKERS=4``."""
-        if self.options.has(f"--{name}"):
-            return f"--{name} {self.options.last(f'--{name}')}"
-        variable = f"UVICORN_{name.replace('-', '_').upper()}"
-        return f"{variable}={self.environ.get(variable)}"
-
-
-def read_uvicorn(args: tuple[str, ...], environ: Mapping[str, str], working_dir: str) -> Line:
-    """Read a command line of uvicorn.
-
-    Args:
-        args: Its arguments, without its name.
-        environ: The variables it would see.
-        working_dir: The directory it would run in, absolute.
-    """
-    own = _Arguments(args, environ)
-    why_not = _why_not(own)
+def read_uvicorn(reading: Reading) -> Line:
+    """Read a command line of uvicorn."""
+    if reading.footing.behind_shell:
+        return untouched(reading.footing.why_not)
+    own = Switches(reading.args, UVICORN_VALUED, reading.environ, "UVICORN")
+    why_not = _why_not(own, bound=reading.socket is None)
     if why_not:
-        return Line(why_not=why_not)
+        return untouched(why_not)
+    bind = reading.socket or absolute_bind(_bind(own), reading.working_dir)
+    if reading.footing.why_not:
+        return _with_descriptor(reading, bind, reading.footing.why_not)
     certificate, key = own.text("ssl-certfile"), own.text("ssl-keyfile")
     graceful = own.number("timeout-graceful-shutdown")
     keepalive = own.number("timeout-keep-alive")
@@ -72,14 +42,14 @@ def read_uvicorn(args: tuple[str, ...], environ: Mapping[str, str], working_dir:
     fields: dict[str, object] = {
         "way": HostWay.HOSTED,
         "engine": "uvicorn",
-        "argv": args or tuple(filter(None, [environ.get("UVICORN_APP")])),
-        "bind": (_bind(own, working_dir),),
+        "argv": reading.args or tuple(filter(None, [reading.environ.get("UVICORN_APP")])),
+        "bind": (bind,),
         "factory": own.flag("factory"),
         "interface": _interface(own.text("interface")),
         "backlog": own.number("backlog") or _DEFAULT_BACKLOG,
         "tls": certificate is not None or key is not None,
-        "ssl_certfile": _path(certificate, working_dir),
-        "ssl_keyfile": _path(key, working_dir),
+        "ssl_certfile": reading.path(certificate),
+        "ssl_keyfile": reading.path(key),
         "keepalive": _DEFAULT_KEEPALIVE if keepalive is None else float(keepalive),
     }
     if own.number("limit-max-requests"):
@@ -91,10 +61,18 @@ def read_uvicorn(args: tuple[str, ...], environ: Mapping[str, str], working_dir:
         workers_from=workers_from,
         graceful=None if graceful is None else float(graceful),
         graceful_from="" if graceful is None else own.where("timeout-graceful-shutdown"),
+        otherwise=_with_descriptor(reading, bind, "its Python is too old for Oxherd's workers"),
     )
 
 
-def _why_not(own: _Arguments) -> str:
+def _with_descriptor(reading: Reading, bind: str, why: str) -> Line:
+    """Return uvicorn run by itself; it takes one descriptor, so there is no second one for probes."""
+    kept = without(reading.args, UVICORN_VALUED, "--host", "--port", "--uds")
+    line = passed(reading, "uvicorn", ("--fd", "{fd:0}", *kept), (bind,))
+    return Line(fields=line.fields, notes=(f"run by itself, with its listener as a descriptor: {why}",))
+
+
+def _why_not(own: Switches, *, bound: bool) -> str:
     if own.options.has("--help", "--version"):
         return "it prints something and exits"
     if own.flag("reload"):
@@ -102,22 +80,22 @@ def _why_not(own: _Arguments) -> str:
     if own.text("fd") is not None:
         return "--fd names a descriptor that somebody else has opened for it"
     port = own.text("port") or _DEFAULT_PORT
-    if not own.text("uds") and (not port.isdigit() or not 0 < int(port) < 65536):
+    if bound and not own.text("uds") and (not port.isdigit() or not 0 < int(port) < 65536):
         return f"--port {port} is no port that can be held for it"
     return ""
 
 
-def _bind(own: _Arguments, working_dir: str) -> str:
+def _bind(own: Switches) -> Bind:
     uds = own.text("uds")
     if uds:
-        return Bind(path=os.path.normpath(os.path.join(working_dir, uds))).text()
+        return Bind(path=uds)
     # --host "" is every address, which click tells from no --host at all.
     everywhere = "0.0.0.0" if own.options.has("--host") else "127.0.0.1"  # noqa: S104 - it is what uvicorn binds
     host = (own.text("host") or everywhere).strip("[]")
-    return Bind(host=host, port=int(own.text("port") or _DEFAULT_PORT)).text()
+    return Bind(host=host, port=int(own.text("port") or _DEFAULT_PORT))
 
 
-def _workers(own: _Arguments) -> tuple[int | None, str]:
+def _workers(own: Switches) -> tuple[int | None, str]:
     """Return the number of workers and where it comes from; 0 is as many as there are CPUs to use."""
     said = own.number("workers")
     origin = own.where("workers") if said is not None else ""
@@ -131,7 +109,3 @@ def _workers(own: _Arguments) -> tuple[int | None, str]:
 
 def _interface(said: str | None) -> str:
     return "wsgi" if said == "wsgi" else "asgi" if said in ("asgi2", "asgi3") else "auto"
-
-
-def _path(path: str | None, working_dir: str) -> str | None:
-    return None if path is None else os.path.normpath(os.path.join(working_dir, path))

@@ -1,0 +1,288 @@
+"""A reload as a person asks for it: one process or several, all of them or none, with figures at the end."""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass, field
+
+from oxherd.core import fleet, transaction
+from oxherd.core.instance import State
+from oxherd.core.phases import Phase, Plan, Stage
+from oxherd.core.rollout_messages import Begin
+from oxherd.daemon.hosting.figures import Figures
+from oxherd.daemon.rolling.running import Running
+from oxherd.daemon.rows import progress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from oxherd.core.rollout_messages import Announce
+    from oxherd.daemon.handles import InstanceHandle, Pin, ProcessHandle
+    from oxherd.daemon.supervisor import Supervisor
+
+    Item = dict[str, object]
+
+__all__ = ["Member", "Reload", "overlaps"]
+
+# Seconds the first new worker has to stay ready before anything old goes: code that falls over right after its start is
+# found while it has hurt nobody. What has no address of its own to lose is believed sooner.
+_SETTLE_HOSTED = 2.0
+_SETTLE_OTHER = 1.0
+
+# Seconds in which a program without a health check and without a word of its own has to become ready.
+_READY_TIMEOUT = 300.0
+
+_PHASES = {
+    Phase.PREPARING: "preparing generation {generation}",
+    Phase.CANARY: "the first new worker starts, unseen by anybody but its health check",
+    Phase.SETTLING: "it is ready; watching it for {settle:g} s",
+    Phase.ROLLING: "replacing {slots}",
+    Phase.DRAINING: "generation {generation} is live; the old one finishes what it has",
+    Phase.ROLLING_BACK: "rolling back to generation {old}",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    """One process of a reload.
+
+    Attributes:
+        process: The process.
+        order: Its slots.
+        pin: What comes.
+        prepare: Makes it ready to be started; calls back with "" or what is wrong.
+    """
+
+    process: ProcessHandle
+    order: tuple[int, ...]
+    pin: Pin
+    prepare: Callable[[Callable[[str], None]], None]
+    old_generation: int = 0
+    running: Running | None = None
+    before: Figures = field(default_factory=Figures)
+    detail: str = ""
+
+
+def overlaps(process: ProcessHandle, pin: Pin) -> bool:
+    """Whether an old and a new instance of a process may run side by side."""
+    old, new = process.spec.host, pin.spec.host
+    if pin.spec.singleton or process.spec.singleton:
+        return False
+    return old is not None and new is not None and old.overlap and new.overlap and old.way is new.way
+
+
+class Reload:
+    """A transaction of reloads.
+
+    Args:
+        supervisor: Carries it out.
+        members: The processes.
+        show: Takes progress items.
+        done: Called once at the end.
+
+    Attributes:
+        result: How it ended, or None.
+        detail: What went wrong first, or "".
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        members: Sequence[Member],
+        *,
+        show: Callable[[Item], None],
+        done: Callable[[Reload], None],
+    ) -> None:
+        """Wait for `begin`."""
+        self._supervisor = supervisor
+        self.members = {member.process.name: member for member in members}
+        self._show = show
+        self._done = done
+        self._transaction: transaction.Transaction | None = None
+        self._queue: collections.deque[transaction.Tell | transaction.Conclude] = collections.deque()
+        self._telling = False
+        self._began = supervisor.loop.now()
+        self._shown: dict[InstanceHandle, tuple[str, str]] = {}
+        self._unobserve: Callable[[], None] | None = None
+        self.result: Phase | None = None
+        self.detail = ""
+        self.seconds = 0.0
+
+    # -- the way ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Go; `done` may be called before this returns."""
+        self._unobserve = self._supervisor.observe(self._changed)
+        for member in self.members.values():
+            member.old_generation = member.process.generation
+            member.before = self._figures(member)
+            member.process.reloading = True
+            member.running = self._running(member)
+        names = list(self.members)
+        depends = {name: member.pin.spec.depends_on for name, member in self.members.items()}
+        self._transaction, commands = transaction.begin(fleet.order(names, depends))
+        self._carry_out(commands)
+
+    def cancel(self, detail: str) -> None:
+        """Everything is being stopped: leave all as it is, at once."""
+        if self._transaction is not None and self.result is None:
+            self._transaction, commands = transaction.cancel(self._transaction, detail)
+            self._carry_out(commands)
+
+    def _running(self, member: Member) -> Running:
+        process, pin = member.process, member.pin
+        side_by_side = overlaps(process, pin)
+        hosted = pin.spec.hosted
+        down = frozenset(
+            slot
+            for slot in member.order
+            if slot not in process.instances or process.instances[slot].machine.state is not State.RUNNING
+        )
+        plan = Plan(
+            order=member.order,
+            down=down,
+            overlap=side_by_side,
+            gated=True,
+            settle=_SETTLE_HOSTED if hosted else _SETTLE_OTHER,
+            ready_timeout=None if hosted or pin.spec.ready_timeout is not None else _READY_TIMEOUT,
+        )
+        return Running(
+            self._supervisor,
+            process,
+            plan,
+            pin=pin,
+            prepare=member.prepare,
+            told=lambda announce: self._announced(member, announce),
+            moved=lambda running: self._report(member, running),
+        )
+
+    def _report(self, member: Member, running: Running) -> None:
+        value = running.value
+        if value.cause:
+            member.detail = value.cause
+        if self._transaction is None:
+            return
+        self._transaction, commands = transaction.report(
+            self._transaction, member.process.name, value.phase, value.cause
+        )
+        self._carry_out(commands)
+
+    def _carry_out(self, commands: Sequence[transaction.Tell | transaction.Conclude]) -> None:
+        self._queue.extend(commands)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._queue:
+                match self._queue.popleft():
+                    case transaction.Tell(name, event):
+                        running = self.members[name].running
+                        assert running is not None
+                        if event == Begin():
+                            running.begin()
+                        else:
+                            running.feed(event)
+                    case transaction.Conclude(result, detail):
+                        self._conclude(result, detail)
+        finally:
+            self._telling = False
+
+    def _conclude(self, result: Phase, detail: str) -> None:
+        self.result, self.detail = result, detail
+        self.seconds = self._supervisor.loop.now() - self._began
+        if self._unobserve is not None:
+            self._unobserve()
+        for member in self.members.values():
+            member.process.reloading = False
+            kind = "reloaded" if result is Phase.DONE else "reload-failed"
+            self._supervisor.tell(kind, self._sentence(member), member.process, generation=member.process.generation)
+        self._done(self)
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    def _announced(self, member: Member, announce: Announce) -> None:
+        process = member.process
+        if isinstance(announce.what, Phase):
+            text = _PHASES.get(announce.what, "").format(
+                generation=member.pin.generation,
+                old=member.old_generation,
+                settle=member.running.value.plan.settle if member.running else 0,
+                slots=f"{len(member.order)} worker{'' if len(member.order) == 1 else 's'}",
+            )
+            if text:
+                text = f"{text}: {announce.detail}" if announce.detail else text
+                self._supervisor.tell("reloading", text, process, phase=announce.what.value)
+                self._show(_item(process.name, "reloading", text))
+        elif announce.what is Stage.LEFT:
+            self._supervisor.tell("reloading", f"slot {announce.slot}: {announce.detail}", process)
+
+    def _changed(self, handle: InstanceHandle) -> None:
+        member = self.members.get(handle.process.name)
+        if member is None or member.process is not handle.process or handle.machine.generation != member.pin.generation:
+            return
+        item = progress(handle)
+        shown = (str(item["status"]), str(item["detail"]))
+        if self._shown.get(handle) != shown and not handle.retired:
+            self._shown[handle] = shown
+            self._show(item)
+
+    def _figures(self, member: Member) -> Figures:
+        hosting = self._supervisor.hosting
+        if hosting is None or not member.process.spec.hosted:
+            return Figures()
+        return hosting.host(member.process).figures
+
+    def _stall(self, member: Member) -> float | None:
+        hosting = self._supervisor.hosting
+        if hosting is None or not member.process.spec.hosted:
+            return None
+        return hosting.host(member.process).longest_stall(self._began, self._supervisor.loop.now())
+
+    def facts(self) -> list[Item]:
+        """Return what was measured, by process."""
+        return [self._facts(member) for member in self.members.values()]
+
+    def _facts(self, member: Member) -> Item:
+        served = self._figures(member) - member.before
+        stall = self._stall(member)
+        phases: dict[str, float] = {}
+        for phase, seconds in member.running.value.spent if member.running is not None else ():
+            phases[phase.value] = round(phases.get(phase.value, 0.0) + seconds, 3)
+        failure = member.running.failure if member.running is not None else None
+        if failure is None and self._supervisor.hosting is not None:
+            failure = self._supervisor.hosting.failures.pop(member.process, None)
+        return {
+            "process": member.process.name,
+            "result": self.result.value if self.result is not None else None,
+            "detail": member.detail,
+            "text": self._sentence(member),
+            "generation": member.process.generation,
+            "workers": len(member.order),
+            "requests": served.requests,
+            "server_errors": served.errors,
+            "failed_requests": served.aborted,
+            "longest_stall_seconds": None if stall is None else round(stall, 4),
+            "seconds": round(self.seconds, 3),
+            "phases": phases,
+            "traceback": str((failure or {}).get("traceback") or ""),
+        }
+
+    def _sentence(self, member: Member) -> str:
+        took = f"{self.seconds:.1f} s"
+        if self.result is not Phase.DONE:
+            back = "nothing was changed" if self.result is Phase.ABORTED else f"it is {self.result.value}"  # type: ignore[union-attr]
+            return f"reload failed after {took}, {back}: {member.detail or self.detail}"
+        text = f"reloaded in {took}, generation {member.process.generation}"
+        if not member.process.spec.hosted:
+            return text
+        served = self._figures(member) - member.before
+        stall = self._stall(member) or 0.0
+        failed = served.aborted
+        return (
+            f"{text}; {served.requests} requests served meanwhile, {failed} failed, longest stall {stall * 1000:.0f} ms"
+        )
+
+
+def _item(name: str, status: str, detail: str) -> Item:
+    return {"process": name, "label": name, "instance": None, "status": status, "pid": None, "detail": detail}

@@ -1,0 +1,221 @@
+"""gunicorn's gevent workers under our own servers: `gevent`, `gevent_wsgi`, `gevent_pywsgi` and what is made of them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.sock import ssl_context
+
+from .base import EngineError
+from .gunicorn_hosting import LEAVING, Errand, gunicorn_socket, keep_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .gunicorn_hosting import Course
+
+__all__ = ["hosted"]
+
+
+def hosted(base: type[Any]) -> type[Any]:
+    """Return the hosted form of a worker class that is gevent's or made of it."""
+    return type(f"Hosted{base.__name__}", (_Gevent, base), {})
+
+
+class _Gevent:
+    """The part of the hosted class that comes before gunicorn's; `course` is set before `init_process`."""
+
+    course: Course
+    plain: Any
+    cfg: Any
+    log: Any
+    wsgi: Any
+    sockets: list[Any]
+    alive: bool
+    worker_connections: int
+    server_class: Any
+    wsgi_handler: Any
+
+    def init_process(self) -> None:
+        self._servers: dict[str, Any] = {}
+        # Clients that are not private: socket and how many requests of it are being answered.
+        self._clients: dict[Any, int] = {}
+        self._ended = False
+        super().init_process()  # type: ignore[misc]
+
+    def init_signals(self) -> None:
+        keep_signals(self)
+
+    def notify(self) -> None:
+        """The tick is the loop's."""
+
+    # -- for the engine -----------------------------------------------------------------------------------------
+
+    def attach(self, key: str, listener: socket.socket) -> None:
+        """Accept on a listener, called from the control thread."""
+        Errand(partial(self._attach, key, listener)).by(self._push)
+
+    def detach(self, key: str) -> None:
+        """Accept no more on a listener, called from the control thread."""
+        Errand(partial(self._detach, key)).by(self._push)
+
+    def drain(self) -> None:
+        """Drain, or drain sooner."""
+        self.course.drain()
+        self.alive = False
+        self._push(self._turn.set)
+
+    def halt(self) -> None:
+        """Stop; `course.stopping` is set."""
+        self.alive = False
+        self._push(self._turn.set)
+
+    def count(self) -> int:
+        """Return the number of open connections that are not private."""
+        return len(self._clients)
+
+    def _push(self, call: Callable[[], None]) -> bool:
+        if self._ended:
+            return False
+        # In a greenlet of its own: a callback of the hub may not wait for anything.
+        self._loop.run_callback_threadsafe(gevent.spawn, call)
+        return True
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self._loop = gevent.get_hub().loop
+        self._turn = Event()
+        self._tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        self._private = self._server(self.sockets[0], private=True)
+        self.course.ready()
+        while self.alive:
+            self._pause()
+        for key in list(self._servers):
+            self._detach(key)
+        silent = self._linger()
+        while self._clients and not self.course.stopping and time.monotonic() < self.course.give_up:
+            self._pause()
+        if self.course.draining:
+            self.course.told.closed(silent + len(self._clients))
+        self._ended = True
+        for client in list(self._clients):
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        self._private.stop(timeout=0)
+
+    def _pause(self) -> None:
+        self._turn.wait(self.course.until_tick())
+        self._turn.clear()
+        self.course.passed(self.count())
+
+    def _linger(self) -> int:
+        """Wait for clients to speak; then end the reading side of those that have not. Returns how many."""
+        while self._clients and not self.course.stopping:
+            if time.monotonic() >= self.course.linger_end:
+                break
+            self._pause()
+        silent = [client for client, requests in self._clients.items() if not requests]
+        for client in silent:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RD)
+        return len(silent)
+
+    # -- listeners ----------------------------------------------------------------------------------------------
+
+    def _attach(self, key: str, listener: socket.socket) -> None:
+        if not self.alive:
+            listener.close()
+            raise EngineError(LEAVING)
+        self._detach(key)
+        wrapped = gunicorn_socket(listener, self.cfg, self.log)
+        self._servers[key] = self._server(self._own(wrapped), private=False)
+
+    def _detach(self, key: str) -> None:
+        server = self._servers.pop(key, None)
+        if server is not None:
+            server.close()
+
+    @staticmethod
+    def _own(wrapped: Any) -> Any:
+        return gevent.socket.socket(wrapped.FAMILY, socket.SOCK_STREAM, fileno=wrapped.sock.detach())
+
+    def _server(self, listener: Any, *, private: bool) -> Any:
+        listener.setblocking(1)
+        pool = Pool(self.worker_connections)
+        tls = {} if private else self._tls
+        if self.server_class is None:
+            server = StreamServer(listener, handle=partial(self._handle, listener, private), spawn=pool, **tls)
+        else:
+            server = self._pywsgi(listener, pool, tls, private=private)
+        # One connection a turn: the next is for whoever is free sooner.
+        server.max_accept = 1
+        server.start()
+        return server
+
+    def _pywsgi(self, listener: Any, pool: Any, tls: dict[str, Any], *, private: bool) -> Any:
+        from gunicorn.http.wsgi import base_environ  # noqa: PLC0415 - only gevent's own server needs it
+        from gunicorn.workers.ggevent import VERSION  # noqa: PLC0415
+
+        worker = self
+        handler_class = self.wsgi_handler
+
+        class Handler(handler_class):  # type: ignore[misc, valid-type]
+            def handle(self) -> None:
+                client = self.socket
+                if not private:
+                    worker._clients[client] = 0
+                try:
+                    super().handle()
+                finally:
+                    worker._clients.pop(client, None)
+
+            def handle_one_response(self) -> None:
+                with worker._asked(self.socket):
+                    super().handle_one_response()
+
+        environ = base_environ(self.cfg)
+        environ.update({"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION})
+        return self.server_class(
+            listener,
+            application=self.course.app.probed if private else self.wsgi,
+            spawn=pool,
+            log=self.log,
+            handler_class=Handler,
+            environ=environ,
+            **tls,
+        )
+
+    # -- connections --------------------------------------------------------------------------------------------
+
+    def _handle(self, listener: Any, private: bool, client: Any, address: Any) -> None:
+        if private:
+            self.handle(listener, client, address)  # type: ignore[attr-defined]
+            return
+        self._clients[client] = 0
+        try:
+            self.handle(listener, client, address)  # type: ignore[attr-defined]
+        finally:
+            self._clients.pop(client, None)
+
+    def handle_request(self, listener_name: Any, request: Any, client: Any, address: Any) -> None:
+        with self._asked(client):
+            super().handle_request(listener_name, request, client, address)  # type: ignore[misc]
+
+    @contextlib.contextmanager
+    def _asked(self, client: Any) -> Any:
+        if client in self._clients:
+            self._clients[client] += 1
+        try:
+            yield
+        finally:
+            if client in self._clients:
+                self._clients[client] -= 1
