@@ -8,10 +8,7 @@ import time
 
 from loss_servers import WORKERS, Kind, Server, launch, lives, wait_for
 
-from support.loss import LossClient, loss_client
-
-# Between kill(2) and the last byte a dying process answered lie a few milliseconds; see Killed.
-TEARDOWN = 0.02
+from support.loss import LossClient, in_flight, loss_client
 
 
 class Story:
@@ -136,17 +133,8 @@ class Crash(Story):
         self.facts = {"kill to new worker, s": back, "ended": server.ended}
 
     def figures(self, report: dict) -> dict[str, object]:
-        def in_flight(failure: dict) -> bool:
-            return any(
-                failure["class"].startswith("reset")
-                and failure["begun"] <= at + TEARDOWN
-                and failure["ended"] >= at
-                and failure["pid"] in {None, victim}
-                for at, victim in self.kills
-            )
-
         figures = super().figures(report)
-        flying = sum(in_flight(failure) for failure in report["failures"])
+        flying = sum(in_flight(failure, self.kills) for failure in report["failures"])
         return {**figures, "in flight on the victim": flying, "failed otherwise": figures["failed"] - flying}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import socket
 import struct
 
@@ -12,7 +14,7 @@ from support.lossclient.__main__ import Run
 from support.lossclient.http1 import Response
 from support.lossclient.load import Load
 from support.lossclient.outcome import Lost, Outcome
-from support.lossclient.websocket import Frames, frame
+from support.lossclient.websocket import GUID, Frames, frame
 from support.services import unused_port
 
 NONE = {"busy": 0, "idle": 0, "silent": 0, "single": 0, "slow": 0, "post": 0, "stream": 0, "websocket": 0}
@@ -153,6 +155,47 @@ def test_nobody_there_is_refused():
         return await run.stop()
 
     assert set(asyncio.run(story())["classes"]) == {Outcome.REFUSED}
+
+
+@pytest.mark.parametrize(
+    ("frames", "failed", "closed"),
+    [
+        # The close comes in one piece with the echo.
+        ([b"%b", b"\x88\x02\x03\xf4"], set(), {"polite"}),
+        ([b"%b", b"\x88\x02\x03\xf3"], {Outcome.WRONG_STATUS}, set()),
+        ([b"%b"], {Outcome.RESET_MID}, set()),
+        ([b"\x81\x01x"], {Outcome.WRONG_BODY}, set()),
+        ([b"%b", b"\x81\x01x"], {Outcome.MALFORMED}, set()),
+    ],
+)
+def test_a_websocket_ends_properly_or_is_lost(frames, failed, closed):
+    """1012 is a proper end, 1011 and none at all are not."""
+
+    async def serve(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        key = head.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0].decode()
+        accept = base64.b64encode(hashlib.sha1(f"{key}{GUID}".encode()).digest())
+        writer.write(b"HTTP/1.1 101 Up\r\nSec-WebSocket-Accept: %b\r\n\r\n" % accept)
+        _, length, *mask = await reader.readexactly(6)
+        masked = await reader.readexactly(length & 127)
+        text = bytes(byte ^ mask[index % 4] for index, byte in enumerate(masked))
+        echo = bytes([0x81, len(text)]) + text
+        writer.write(b"".join(part.replace(b"%b", echo) for part in frames))
+        writer.close()
+
+    async def story():
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        run = Run(Load(address=f"127.0.0.1:{port}", **{**NONE, "websocket": 1}, websocket_think=(0.01, 0.02)))
+        run.start()
+        await run.until(lambda: run.ledger.failed or run.ledger.phase.closed)
+        report = await run.stop()
+        listener.close()
+        return report
+
+    report = asyncio.run(story())
+    assert set(report["classes"]) - {"ok"} == failed
+    assert set(report["closed"]) == closed
 
 
 def test_phases_hold_what_ended_in_them():

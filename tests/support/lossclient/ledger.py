@@ -28,6 +28,8 @@ class Phase:
         self.counts: Counter[tuple[str, Outcome]] = Counter()
         self.closed: Counter[Closed] = Counter()
         self.pids: Counter[str] = Counter()
+        # Of the first answers on connections that were made in this phase: who accepts.
+        self.accepting: Counter[str] = Counter()
         self.generations: Counter[str] = Counter()
         self.latencies = array("d")
         self.stall: dict[str, Any] = {"seconds": 0.0}
@@ -48,6 +50,7 @@ class Phase:
             "kinds": kinds,
             "closed": dict(self.closed),
             "pids": dict(self.pids),
+            "accepting": dict(self.accepting),
             "generations": dict(self.generations),
             "latency": spread(self.latencies),
             "stall": self.stall,
@@ -87,6 +90,7 @@ class Ledger:
             "answers": self.answers,
             "failed": self.failed,
             "pids": dict(phase.pids),
+            "accepting": dict(phase.accepting),
             "generations": dict(phase.generations),
         }
 
@@ -101,7 +105,9 @@ class Ledger:
         self._close_phase(now)
         self.phases.append(Phase(name, now))
 
-    def ok(self, kind: str, begun: float, served: float, headers: dict[str, str] | None) -> None:
+    def ok(
+        self, kind: str, begun: float, served: float, headers: dict[str, str] | None, *, made: float | None = None
+    ) -> None:
         """Count an answer.
 
         Args:
@@ -109,6 +115,7 @@ class Ledger:
             begun: When the request had been asked, monotonic.
             served: How long the server was asked to take.
             headers: Of the answer; None of a websocket's echo.
+            made: When the connection was made, if this was the first answer on it.
         """
         now = time.monotonic()
         phase = self.phases[-1]
@@ -126,6 +133,8 @@ class Ledger:
         if headers is not None:
             phase.pids[headers.get("x-pid", "?")] += 1
             phase.generations[headers.get("x-generation", "?")] += 1
+            if made is not None and made >= phase.begun:
+                phase.accepting[headers.get("x-pid", "?")] += 1
             if took >= phase.stall["seconds"]:
                 phase.stall["pid"] = headers.get("x-pid")
 

@@ -131,7 +131,8 @@ class Client:
         except Lost as lost:
             self.lose(lost, begun)
         else:
-            self.ledger.ok(self.kind, begun, served, answer.headers)
+            made = wire.made if wire.answered == 1 else None
+            self.ledger.ok(self.kind, begun, served, answer.headers, made=made)
             if answer.closes:
                 await self.part()
             return answer

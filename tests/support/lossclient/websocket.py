@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from support.lossclient.traffic import Client
     from support.lossclient.wire import Wire
 
-__all__ = ["Frames", "frame", "websocket"]
+__all__ = ["GUID", "Frames", "frame", "websocket"]
 
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, CLOSE, PONG = 1, 8, 10
@@ -123,10 +123,12 @@ class Conversation:
             Lost: It ended otherwise, or a text came that answers nothing.
         """
         end = time.monotonic() + seconds
-        while not await self.wire.quiet(end - time.monotonic()):
+        # A close may have come in one piece with the last echo.
+        while (text := await self._handle()) is None:
+            if await self.wire.quiet(end - time.monotonic()):
+                return
             await self._more()
-            if (text := await self._handle()) is not None:
-                raise Lost(Outcome.MALFORMED, f"a text nobody asked for: {text[:80]!r}")
+        raise Lost(Outcome.MALFORMED, f"a text nobody asked for: {text[:80]!r}")
 
     async def _more(self) -> None:
         data = await self.wire.some(begun=True)

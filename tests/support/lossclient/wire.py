@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 
 from support.lossclient.http1 import Response
 from support.lossclient.outcome import Closed, Lost, Outcome
@@ -21,16 +22,18 @@ class Wire:
 
     Attributes:
         answered: Answers that have come over it.
+        made: When it was, monotonic.
         pid: The process that gave the last one, None before that.
         stage: What the request under way was at when something went wrong, for the sample of failures.
     """
 
-    __slots__ = ("_loop", "_socket", "answered", "pid", "stage")
+    __slots__ = ("_loop", "_socket", "answered", "made", "pid", "stage")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._socket: socket.socket | None = None
         self.answered = 0
+        self.made = 0.0
         self.pid: int | None = None
         self.stage = "connect"
 
@@ -57,6 +60,7 @@ class Wire:
         except OSError as error:
             self.close()
             raise Lost(_of_connect(error), str(error)) from None
+        self.made = time.monotonic()
 
     def ended(self) -> Closed | None:
         """Look whether the server has closed, which is no loss as long as no request has been sent."""

@@ -1,0 +1,154 @@
+"""Every way the loss suite has its apps served, and which kind of loss each cannot avoid: the table of tests and docs.
+
+``docs/concepts/lossless.md`` is written from it by ``scripts/generate``, so that what the docs admit is what the tests
+excuse, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["SERVED", "Limit", "Served", "markdown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What a server cannot do.
+
+    Attributes:
+        kinds: The kinds of traffic it is about.
+        outcomes: What becomes of them, of `Outcome`; empty where they are not served at all, so that none are sent.
+        closes: Ends of connections that happen without a loss, of `Closed`.
+        what, why: For the docs.
+    """
+
+    kinds: frozenset[str] = frozenset()
+    outcomes: frozenset[str] = frozenset()
+    closes: frozenset[str] = frozenset()
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """One way to serve.
+
+    Attributes:
+        name: For test ids and the docs.
+        oxfile: Lines of ``[processes.web]``, with {port} and {workers}.
+        interface: asgi or wsgi.
+        workers: How many there are.
+        scales: Whether `oxherd scale` changes their number.
+        hosted: Whether they are Oxherd's own workers, which it can recycle, kill and look into one by one.
+        load: How its load differs.
+        limits: What it cannot do.
+    """
+
+    name: str
+    oxfile: str
+    interface: str = "asgi"
+    workers: int = 2
+    scales: bool = True
+    hosted: bool = True
+    load: dict[str, object] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+
+    def lines(self, port: int) -> str:
+        """Return its lines of the oxfile."""
+        return self.oxfile.format(port=port, workers=self.workers)
+
+    def traffic(self) -> dict[str, object]:
+        """Return what of the load it can be sent."""
+        left_out = {kind: 0 for limit in self.limits if not limit.outcomes for kind in limit.kinds}
+        return {**self.load, **left_out}
+
+    def excused(self, kind: str, outcome: str) -> bool:
+        """Whether the table admits that a request of this kind ends like this."""
+        return any(kind in limit.kinds and outcome in limit.outcomes for limit in self.limits)
+
+    def closes(self, how: str) -> bool:
+        """Whether the table admits that a connection ends like this."""
+        return how == "polite" or any(how in limit.closes for limit in self.limits)
+
+
+NO_WEBSOCKETS = Limit(kinds=frozenset({"websocket"}), what="no websockets", why="WSGI has none")
+ONE_AT_A_TIME = Limit(
+    kinds=frozenset({"silent", "stream"}),
+    closes=frozenset(),
+    what="no silent connections and no long streams",
+    why="a sync worker serves one connection at a time and waits for it: one that says nothing keeps a worker",
+)
+
+_APP = 'app = "{app}"\nserver = "{server}"\nbind = "127.0.0.1:{{port}}"\nworkers = {{workers}}\nkeepalive = "5s"\n'
+_THREADS = "server_options = {{ worker_class = 'gthread', threads = 24 }}\n"
+# One connection at a time: few clients that ask slowly, or all there is to see is the queue.
+_SYNC_LOAD: dict[str, object] = {"busy": 8, "idle": 8, "slow": 1, "slow_take": [0.1, 0.3], "post": 1}
+
+
+def _app(app: str, server: str, more: str = "") -> str:
+    return _APP.format(app=app, server=server) + more
+
+
+SERVED = (
+    Served(name="uvicorn", oxfile=_app("asgi_app:app", "uvicorn")),
+    Served(
+        name="gunicorn-gthread",
+        oxfile=_app("wsgi_app:app", "gunicorn", _THREADS),
+        interface="wsgi",
+        limits=(NO_WEBSOCKETS,),
+    ),
+    Served(
+        name="gunicorn-sync",
+        oxfile=_app("wsgi_app:app", "gunicorn", "server_options = {{ worker_class = 'sync' }}\n"),
+        interface="wsgi",
+        workers=3,
+        load=_SYNC_LOAD,
+        limits=(NO_WEBSOCKETS, ONE_AT_A_TIME),
+    ),
+    Served(name="granian-asgi", oxfile=_app("asgi_app:app", "granian")),
+    Served(
+        name="granian-wsgi",
+        oxfile=_app("wsgi_app:app", "granian", "server_options = {{ blocking_threads = 24 }}\n"),
+        interface="wsgi",
+        limits=(NO_WEBSOCKETS,),
+    ),
+    Served(name="hypercorn", oxfile=_app("asgi_app:app", "hypercorn")),
+    Served(
+        name="uvicorn-command",
+        oxfile='command = "uvicorn main:app --host 127.0.0.1 --port {port} --workers {workers}"\n',
+        workers=4,
+    ),
+    Served(
+        name="gunicorn-command",
+        oxfile='command = "gunicorn wsgi_app:app -b 127.0.0.1:{port} --workers {workers} --threads 24 --keep-alive 5"\n',
+        interface="wsgi",
+        limits=(NO_WEBSOCKETS,),
+    ),
+    Served(
+        name="gunicorn-uvicorn-worker-command",
+        oxfile='command = "gunicorn main:app -k uvicorn_worker.UvicornWorker -b 127.0.0.1:{port} -w {workers}"\n',
+    ),
+    Served(
+        name="hypercorn-command",
+        oxfile='command = "hypercorn main:app --bind 127.0.0.1:{port} --workers {workers}"\n',
+        scales=False,
+        hosted=False,
+    ),
+    Served(
+        name="daphne-command",
+        oxfile='command = "daphne -b 127.0.0.1 -p {port} main:app"\n',
+        workers=1,
+        scales=False,
+        hosted=False,
+    ),
+)
+
+
+def markdown() -> str:
+    """Return the table for the docs."""
+    lines = ["| served by | interface | cannot | because |", "|---|---|---|---|"]
+    for served in SERVED:
+        if not served.limits:
+            lines.append(f"| {served.name} | {served.interface} | | |")
+        lines += [f"| {served.name} | {served.interface} | {one.what} | {one.why} |" for one in served.limits]
+    return "\n".join(lines)
