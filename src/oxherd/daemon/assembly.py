@@ -26,6 +26,7 @@ from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.prober import Prober
 from oxherd.daemon.records import StackRecords
+from oxherd.daemon.rereading import Rereader
 from oxherd.daemon.rolling.rolls import Rolls
 from oxherd.daemon.sampler import Sampler
 from oxherd.daemon.scheduler import Scheduler
@@ -75,6 +76,7 @@ class Assembly:
         # A run beside a background supervisor of the same home keeps its own journal and marks.
         own = home.state if options.run is None else os.path.join(home.state, f"run-{options.identity}")
         os.makedirs(own, mode=0o700, exist_ok=True)
+        self._own = own
         self._mark = stack_id(own)
         self.loop = loop or Loop(self._callback_failed)
         self.system = system or Machine.with_all_descriptors()
@@ -129,13 +131,12 @@ class Assembly:
             rolls=Rolls(supervisor, cpus=usable_cpus()),
             make_hosting=lambda: self._hosting(cgroups),
         )
-        self.boot = Boot(
-            supervisor=supervisor,
-            keeper=self.keeper,
-            helpers=helpers,
-            record_of=lambda identity: os.path.join(self._home.stack(identity), "stack.json"),
-            mark=self._mark,
+        self.rereader = Rereader(
+            helpers,
+            lambda identity: os.path.join(Home(runtime="", state=self._own).stack(identity), "stack.json"),
+            self._mark,
         )
+        self.boot = Boot(supervisor=supervisor, keeper=self.keeper, rereader=self.rereader, mark=self._mark)
         self.verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,
@@ -211,6 +212,8 @@ class Assembly:
             self.loop.on_signal(signum, self._told_to_end)
         for signum in (signal.SIGHUP, signal.SIGUSR1):
             self.loop.on_signal(signum, self._reopen)
+        if self.foreground is not None:
+            self.foreground.obey()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self.events.publish("supervisor-started", f"supervisor {self._version} started", pid=os.getpid())
         if self.foreground is not None:
@@ -232,10 +235,18 @@ class Assembly:
             if self.foreground is not None:
                 self.foreground.say(f"{signal.Signals(signum).name}: stopping; once more to force")
             self.end(_nothing)
+            if signum == signal.SIGQUIT:
+                self._quickly()
             return
         for handle in self.supervisor.instances():
             if handle.machine.alive:
                 self.executor.kill_tree(handle)
+
+    def _quickly(self) -> None:
+        """SIGQUIT: workers do not wait for their connections; other programs have their stop signal as ever."""
+        for handle in self.supervisor.instances():
+            if handle.worker is not None:
+                self.executor.signal(handle, signal.SIGQUIT)
 
     def _reopen(self, signum: int) -> None:
         for stack in self.supervisor.stacks.values():

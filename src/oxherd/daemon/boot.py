@@ -6,13 +6,9 @@ their stacks are started again, so that nothing runs twice.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
+from functools import partial
 
-from oxherd.config.codec import decode
-from oxherd.config.model import Oxfile
-from oxherd.daemon.helpers import HelperRequest
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.stacks import Unit
 from oxherd.errors import OxherdError
@@ -22,10 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oxherd.config.model import Oxfile
     from oxherd.daemon.eventlog import EventLog
     from oxherd.daemon.handles import StackHandle
-    from oxherd.daemon.helpers import Helpers
     from oxherd.daemon.operations import Outcome
+    from oxherd.daemon.rereading import Rereader
     from oxherd.daemon.stacks import StackKeeper
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.system.loop import Loop
@@ -98,8 +95,7 @@ class Boot:
     Args:
         supervisor: Tells of it.
         keeper: Registers and starts.
-        helpers: Runs the compiler.
-        record_of: From a stack's identity to the path of its record.
+        rereader: Reads oxfiles again.
         mark: Prefix of the marks of this home.
     """
 
@@ -108,15 +104,13 @@ class Boot:
         *,
         supervisor: Supervisor,
         keeper: StackKeeper,
-        helpers: Helpers,
-        record_of: Callable[[str], str],
+        rereader: Rereader,
         mark: str,
     ) -> None:
         """Bring nothing back yet."""
         self._supervisor = supervisor
         self._keeper = keeper
-        self._helpers = helpers
-        self._record_of = record_of
+        self._rereader = rereader
         self._mark = mark
 
     def begin(self) -> None:
@@ -135,33 +129,15 @@ class Boot:
     def _read_again(self) -> None:
         for stack in tuple(self._supervisor.stacks.values()):
             if stack.wanted:
-                self._compile(stack)
+                self._rereader.read(stack, partial(self._reread, stack))
 
-    def _compile(self, stack: StackHandle) -> None:
-        output: list[bytes] = []
-        request = HelperRequest(
-            argv=(sys.executable, "-P", "-m", "oxherd.satellites.compile", self._record_of(stack.identity)),
-            cwd="/",
-            env=dict(os.environ),
-            mark=f"{self._mark}:compile/{stack.identity}",
-        )
-        try:
-            self._helpers.start(request, output.append, lambda _end: self._compiled(stack, b"".join(output)))
-        except (OxherdError, OSError) as error:
-            self._compiled(stack, str(error).encode())
-
-    def _compiled(self, stack: StackHandle, output: bytes) -> None:
+    def _reread(self, stack: StackHandle, oxfile: Oxfile | None, trouble: str) -> None:
         supervisor = self._supervisor
-        trouble = ""
-        try:
-            answer = json.loads(output)
-            if "oxfile" in answer:
-                oxfile = decode(Oxfile, answer["oxfile"])
+        if oxfile is not None:
+            try:
                 self._keeper.register(oxfile, None, update_env=False, running_too=True)
-            else:
-                trouble = answer["problems"]
-        except (OxherdError, ValueError, TypeError, KeyError, AttributeError):
-            trouble = output.decode("utf-8", "backslashreplace")[-2000:] or "reading it ended without a word"
+            except OxherdError as error:
+                trouble = error.message
         if trouble:
             text = f"the oxfile of {stack.name} cannot be used now; it runs as it was accepted last: {trouble}"
             supervisor.tell("oxfile-trouble", text, None, stack=stack.name, stack_path=stack.path)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
-from oxherd.config.codec import decode
+from oxherd.config.codec import decode, encode
 from oxherd.config.model import Oxfile
+from oxherd.control.request import Request
 from oxherd.core.instance import State
+from oxherd.daemon.control_server import Reply
 from oxherd.daemon.operations import Operation
 from oxherd.errors import OxherdError
 from oxherd.system.logs.echo import Echo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oxherd.daemon.assembly import Assembly
     from oxherd.daemon.handles import InstanceHandle, StackHandle
     from oxherd.daemon.operations import Outcome
@@ -48,6 +53,17 @@ _SHOWN = frozenset(
         "log-trouble",
         "log-recovered",
         "watch",
+        "reload",
+        "reloading",
+        "reloaded",
+        "reload-failed",
+        "not-preloaded",
+        "zygote-died",
+        "recycle",
+        "recycle-failed",
+        "slow",
+        "not-ready",
+        "ready-again",
         "cron-restart",
         "internal-error",
         "state-trouble",
@@ -73,6 +89,7 @@ class Foreground:
             job = json.loads(file.read())
         self._oxfile = decode(Oxfile, job["oxfile"])
         self._env = {str(key): str(value) for key, value in job["env"].items()}
+        self._reloading = False
         self.echo = Echo(loop=assembly.loop, tags=_tags(self._oxfile), environ=self._env)
 
     def begin(self) -> None:
@@ -98,6 +115,54 @@ class Foreground:
     def say(self, text: str) -> None:
         """Print a line of Oxherd's own."""
         self.echo.say(text)
+
+    # -- signals, as users of gunicorn know them ----------------------------------------------------------------
+
+    def obey(self) -> None:
+        """Take HUP (reload), TTIN and TTOU (a worker more, a worker less) and USR2."""
+        loop = self._assembly.loop
+        loop.on_signal(signal.SIGHUP, lambda _signum: self._reload())
+        loop.on_signal(signal.SIGTTIN, lambda _signum: self._scale("+1"))
+        loop.on_signal(signal.SIGTTOU, lambda _signum: self._scale("-1"))
+        loop.on_signal(
+            signal.SIGUSR2, lambda _signum: self.say("SIGUSR2 is kept for upgrades of Oxherd; nothing was done")
+        )
+
+    def _reload(self) -> None:
+        """Read the oxfile again and reload everything that runs."""
+        if self._stack is None or self._reloading:
+            self.say("SIGHUP: a reload is under way already")
+            return
+        self._reloading = True
+        self.say("SIGHUP: reading the oxfile again")
+        self._assembly.records.flush()
+        self._assembly.rereader.read(self._stack, self._reread)
+
+    def _reread(self, oxfile: Oxfile | None, trouble: str) -> None:
+        stack = self._stack
+        if oxfile is None or stack is None:
+            self._reloading = False
+            self.say(f"not reloaded, nothing was changed: {trouble}")
+            return
+        self._ask("reload", oxfile=encode(oxfile), names=[])
+
+    def _scale(self, change: str) -> None:
+        stack = self._stack
+        for process in tuple(stack.processes.values()) if stack is not None else ():
+            if process.spec.hosted:
+                self._ask("scale", name=process.name, instances=change)
+
+    def _ask(self, verb: str, **args: object) -> None:
+        assert self._stack is not None
+        request = Request(id=0, verb=verb, args={"stack": self._stack.path, **args})
+        self._assembly.verbs.dispatch(request, _Spoken(self, verb))
+
+    def answered(self, verb: str, text: str) -> None:
+        """A request of our own is over; what went wrong with it is said."""
+        if verb == "reload":
+            self._reloading = False
+        if text:
+            self.say(f"{verb}: {text}")
 
     def _show(self, event: dict[str, object]) -> None:
         if event["kind"] in _SHOWN:
@@ -131,6 +196,40 @@ class Foreground:
     def close(self) -> None:
         """Write what is pending."""
         self.echo.close()
+
+
+class _Spoken(Reply):
+    """The answer to a request that a signal made: what went well is in the events, the rest is said."""
+
+    __slots__ = ("_foreground", "_verb")
+
+    def __init__(self, foreground: Foreground, verb: str) -> None:
+        """Nobody is at the other end of a socket."""
+        self._foreground = foreground
+        self._verb = verb
+
+    @property
+    def closed(self) -> bool:
+        """Never: the answer is always heard."""
+        return False
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Nobody goes away."""
+
+    def progress(self, progress: dict[str, object]) -> None:
+        """The events tell it."""
+
+    def result(self, result: dict[str, object]) -> None:
+        """Say what failed."""
+        failed = result.get("failed")
+        texts = (
+            [str(item.get("reason")) for item in failed if isinstance(item, dict)] if isinstance(failed, list) else []
+        )
+        self._foreground.answered(self._verb, "; ".join(texts))
+
+    def error(self, error: OxherdError) -> None:
+        """Say it."""
+        self._foreground.answered(self._verb, error.message)
 
 
 def _exit_code(handles: list[InstanceHandle]) -> int:

@@ -55,7 +55,7 @@ def boot_argv(spec: ProcessSpec, role: str, channel_fd: int) -> tuple[str, ...]:
 
     assert spec.host is not None
     script = os.path.join(os.path.dirname(os.path.abspath(host.__file__)), "boot.py")
-    return (spec.host.python, script, role, str(channel_fd), " " * _TITLE_ROOM)
+    return (spec.host.python, *spec.host.python_options, script, role, str(channel_fd), " " * _TITLE_ROOM)
 
 
 def worker_environment(handle: InstanceHandle) -> dict[str, str]:

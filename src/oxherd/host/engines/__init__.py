@@ -19,11 +19,11 @@ ENGINES = {"uvicorn": "uvicorn", "gunicorn": "gunicorn", "granian": "granian", "
 
 # Which engine serves an app whose oxfile names none, the best one first, and what has to be importable for it.
 _FITTING = {
-    "asgi": (("uvicorn", ("uvicorn",)), ("hypercorn", ("hypercorn",)), ("granian", ("granian",))),
+    "asgi": (("uvicorn", ("uvicorn",)), ("granian", ("granian",)), ("hypercorn", ("hypercorn",))),
     "wsgi": (
         ("gunicorn", ("gunicorn",)),
-        ("granian", ("granian",)),
         ("uvicorn", ("uvicorn", "a2wsgi")),
+        ("granian", ("granian",)),
         ("hypercorn", ("hypercorn",)),
     ),
 }
