@@ -43,12 +43,13 @@ class ZygoteHandle:
         pid, pidfd: Its process, 0 and -1 before `launched`.
         facts: Its ``ready`` message: hazards, seconds, interface, engine and version.
         failure: Its ``failed`` message, or None.
+        told_to_end: Whether its end was asked for.
 
     Raises:
         OSError: There are no descriptors.
     """
 
-    __slots__ = ("_on_message", "channel", "facts", "failure", "pid", "pidfd", "state", "theirs")
+    __slots__ = ("_on_message", "channel", "facts", "failure", "pid", "pidfd", "state", "theirs", "told_to_end")
 
     def __init__(
         self, loop: Loop, on_message: Callable[[Message, list[int]], None], on_close: Callable[[], None]
@@ -62,6 +63,7 @@ class ZygoteHandle:
         self.pid, self.pidfd = 0, -1
         self.facts: Message = {}
         self.failure: Message | None = None
+        self.told_to_end = False
 
     def launched(self, pid: int, pidfd: int, job: Mapping[str, object]) -> None:
         """The process exists: give it its job. The pidfd stays the launcher's."""
@@ -77,6 +79,7 @@ class ZygoteHandle:
 
     def end(self) -> None:
         """Ask it to go; its workers stay."""
+        self.told_to_end = True
         if self.state is not ZygoteState.GONE:
             self.channel.send("end")
 

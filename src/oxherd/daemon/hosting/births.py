@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from oxherd.host.wire import Message
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
+    from oxherd.system.zygote_handle import ZygoteHandle
 
     Said = Callable[[InstanceHandle, WorkerHandle, Message], None]
 
@@ -67,19 +68,24 @@ class Births:
         self._directory = directory
         self._said = said
         self._token = 0
-        self._waiting: dict[InstanceHandle, tuple[Release, Callable[[], None]]] = {}
+        self._waiting: dict[InstanceHandle, tuple[Release, Callable[[ZygoteHandle | None], None]]] = {}
 
     def begin(self, host: Host, handle: InstanceHandle, number: int) -> None:
         """Begin to make the worker of an incarnation; `Executor.born` or `Executor.could_not` is called, perhaps later."""
         release = host.release(handle.machine.generation, handle.spec, handle.env)
 
-        def decided() -> None:
+        def decided(zygote: ZygoteHandle | None) -> None:
             self._waiting.pop(handle, None)
             if handle.machine.incarnation == number:
-                self._make(host, release, handle, number)
+                self._make(host, release, handle, number, zygote)
 
         self._waiting[handle] = (release, decided)
-        self._zygotes.when_decided(host, release, decided)
+        try:
+            self._zygotes.when_decided(host, release, decided)
+        except OSError as error:
+            self._waiting.pop(handle, None)
+            self._zygotes.forget(release, decided)
+            self._executor.could_not(handle, number, OxherdError(f"making its channel: {error.strerror}"))
 
     def cancel(self, handle: InstanceHandle) -> None:
         """The incarnation is not wanted any more: end its waiting, if it waits for an import."""
@@ -89,17 +95,19 @@ class Births:
             self._zygotes.forget(release, decided)
             self._executor.could_not(handle, handle.machine.incarnation, OxherdError("stopped before it was started"))
 
-    def _make(self, host: Host, release: Release, handle: InstanceHandle, number: int) -> None:
-        failure = None if release.zygote is None else release.zygote.failure
-        if not release.exec_only and not release.forks and failure is not None:
+    def _make(
+        self, host: Host, release: Release, handle: InstanceHandle, number: int, zygote: ZygoteHandle | None
+    ) -> None:
+        failure = None if zygote is None else zygote.failure
+        if failure is not None:
             self._executor.could_not(handle, number, _import_error(failure), failure=failure)
             return
         try:
             self._prepare(handle)
-            if release.exec_only:
+            if zygote is None:
                 self._exec(handle, number, release)
             else:
-                self._fork(host, release, handle, number)
+                self._fork(host, release, handle, number, zygote)
         except OxherdError as error:
             self._executor.could_not(handle, number, error)
         except OSError as error:
@@ -160,12 +168,11 @@ class Births:
 
     # -- fork ---------------------------------------------------------------------------------------------------
 
-    def _fork(self, host: Host, release: Release, handle: InstanceHandle, number: int) -> None:
-        spec, worker, zygote = handle.spec, handle.worker, release.zygote
+    def _fork(self, host: Host, release: Release, handle: InstanceHandle, number: int, zygote: ZygoteHandle) -> None:
+        spec, worker = handle.spec, handle.worker
         stack = host.process.stack
         assert worker is not None
         assert worker.theirs is not None
-        assert zygote is not None
         self._cgroups.join(handle)
         self._token += 1
         token = self._token

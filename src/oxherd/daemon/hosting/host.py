@@ -64,7 +64,7 @@ class Release:
         self.spec = spec
         self.zygote: ZygoteHandle | None = None
         self.awaiting: dict[int, Callable[[dict[str, object], list[int]], None]] = {}
-        self.queue: list[Callable[[], None]] = []
+        self.queue: list[Callable[[ZygoteHandle | None], None]] = []
         self.exec_only = spec.host.preload == "false"
         self.proven = False
         self.kept = False

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.host.wire import Message
     from oxherd.system.worker_handle import WorkerHandle
+    from oxherd.system.zygote_handle import ZygoteHandle
 
 __all__ = ["Hosting"]
 
@@ -232,13 +233,16 @@ class Hosting:
             then(error.message if isinstance(error, OxherdError) else f"opening its listeners: {error.strerror}")
             return
 
-        def decided() -> None:
-            failed = not release.forks and not release.exec_only and release.zygote is not None
-            failure = release.zygote.failure if failed and release.zygote is not None else None
+        def decided(zygote: ZygoteHandle | None) -> None:
+            failure = None if zygote is None else zygote.failure
             self.failures[process] = failure
             then("" if failure is None else str(failure.get("text")) or "its app cannot be imported")
 
-        self.zygotes.when_decided(host, release, decided)
+        try:
+            self.zygotes.when_decided(host, release, decided)
+        except OSError as error:
+            self.zygotes.forget(release, decided)
+            then(f"making the channel of its zygote: {error.strerror}")
 
     def let_go(self, process: ProcessHandle, generation: int) -> None:
         """A reload is over: one generation is not needed any more, the other one is like any."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from oxherd.system.loop import Loop
     from oxherd.system.ports import Pipe, System
 
+    Decided = Callable[[ZygoteHandle | None], None]
+
 __all__ = ["Zygotes"]
 
 _SIGKILL = 9
@@ -64,22 +66,26 @@ class Zygotes:
 
     # -- the way of a worker ------------------------------------------------------------------------------------
 
-    def when_decided(self, host: Host, release: Release, then: Callable[[], None]) -> None:
+    def when_decided(self, host: Host, release: Release, then: Decided) -> None:
         """Call back when it is known how workers of a release are made: at once, or when its zygote has spoken.
 
-        Afterwards `Release.forks`, `Release.exec_only` or the failure of the zygote says which. The call back is lost
+        The call back gets the zygote that forks, or one with a `ZygoteHandle.failure`, or None where workers are exec'd.
+        By then the release may have another one already: whoever was told of a failure may have asked again. It is lost
         with `forget`.
         """
         zygote = release.zygote
-        if release.exec_only or (zygote is not None and zygote.state in {ZygoteState.READY, ZygoteState.UNSAFE}):
-            then()
+        if release.exec_only:
+            then(None)
+            return
+        if zygote is not None and zygote.state is ZygoteState.READY:
+            then(zygote)
             return
         release.queue.append(then)
         if zygote is None or zygote.state in {ZygoteState.FAILED, ZygoteState.GONE}:
             release.cancel_timer()
             self.start(host, release)
 
-    def forget(self, release: Release, then: Callable[[], None]) -> None:
+    def forget(self, release: Release, then: Decided) -> None:
         """Whoever waited does not want a worker any more; an import nobody waits for is ended."""
         if then in release.queue:
             release.queue.remove(then)
@@ -92,25 +98,23 @@ class Zygotes:
     def start(self, host: Host, release: Release) -> None:
         """Exec the zygote of a release; what comes of it decides the queue."""
         pipes: list[Pipe] = []
-        zygote: ZygoteHandle | None = None
+        zygote = ZygoteHandle(
+            self._loop,
+            lambda message, fds: self._said(host, release, zygote, message, fds),
+            lambda: self._closed(host, release, zygote),
+        )
+        release.zygote = zygote
         try:
-            zygote = ZygoteHandle(
-                self._loop,
-                lambda message, fds: self._said(host, release, message, fds),
-                lambda: self._closed(host, release, born),
-            )
-            release.zygote = born = zygote
             launch = self._launch(host, release, zygote, pipes)
         except (OxherdError, OSError) as error:
             text = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
             for pipe in pipes:
                 pipe.close_child_end()
                 pipe.finish()
-            if zygote is not None:
-                zygote.close()
-                zygote.failure = {"kind": "failed", "stage": "start", "text": text, "traceback": ""}
-                zygote.state = ZygoteState.FAILED
-            self._decided(release)
+            zygote.close()
+            zygote.failure = {"kind": "failed", "stage": "start", "text": text, "traceback": ""}
+            zygote.state = ZygoteState.FAILED
+            self._decided(release, zygote)
             return
         stack = host.process.stack.name
         self._children.adopt(launch, lambda status: self._ended(host, release, launch, pipes, status))
@@ -149,15 +153,17 @@ class Zygotes:
         """Return the mark of a release's zygote."""
         return f"{host.process.stack.mark}/{host.process.name}/zygote/{release.generation}"
 
-    def _said(self, host: Host, release: Release, message: dict[str, object], fds: list[int]) -> None:
+    def _said(
+        self, host: Host, release: Release, zygote: ZygoteHandle, message: dict[str, object], fds: list[int]
+    ) -> None:
         match message["kind"]:
             case "ready":
                 release.cancel_timer()
                 release.deaths = 0
-                self._judged(host, release, message)
+                self._judged(host, release, zygote, message)
             case "failed":
                 release.cancel_timer()
-                self._decided(release)
+                self._decided(release, zygote)
             case "forked" | "fork-failed":
                 release.deaths = 0
                 answer = release.awaiting.pop(int(str(message.get("incarnation", -1))), None)
@@ -171,7 +177,7 @@ class Zygotes:
         for fd in fds:
             os.close(fd)
 
-    def _judged(self, host: Host, release: Release, message: dict[str, object]) -> None:
+    def _judged(self, host: Host, release: Release, zygote: ZygoteHandle, message: dict[str, object]) -> None:
         hazards = message.get("hazards")
         found = hazards if isinstance(hazards, list) else []
         if message.get("forkable") is not True:
@@ -180,17 +186,17 @@ class Zygotes:
             self._tell(host, "not-preloaded", f"its workers import the app themselves: {why}")
             if release.exec_only:
                 self.end(release)
-            elif release.zygote is not None:
+            else:
                 # preload = true: whoever wrote it knows better than the audit.
-                release.zygote.state = ZygoteState.READY
+                zygote.state = ZygoteState.READY
         else:
             self._tell(host, "preloaded", f"imported once in {float(str(message.get('seconds', 0))):.2f} s")
-        self._decided(release)
+        self._decided(release, None if release.exec_only else zygote)
 
-    def _decided(self, release: Release) -> None:
+    def _decided(self, release: Release, zygote: ZygoteHandle | None) -> None:
         queue, release.queue = release.queue, []
         for then in queue:
-            then()
+            then(zygote)
 
     def _too_slow(self, release: Release, launch: Launch) -> None:
         release.timer = None
@@ -229,7 +235,6 @@ class Zygotes:
         zygote = release.zygote
         if zygote is None or zygote.pid != launch.pid:
             return
-        told_to = zygote.state is ZygoteState.GONE
         failure = (
             zygote.failure or _launch_failure(launch) or {"kind": "failed", "stage": "import", "text": status.text}
         )
@@ -239,10 +244,10 @@ class Zygotes:
             zygote.failure = failure
             zygote.state = ZygoteState.FAILED
             release.cancel_timer()
-            self._decided(release)
+            self._decided(release, zygote)
             return
         self._lost_forks(host, release)
-        if not told_to and not release.exec_only:
+        if not zygote.told_to_end:
             self._tell(
                 host, "zygote-died", f"the zygote of generation {release.generation} {status.text}; replacing it"
             )
