@@ -168,6 +168,14 @@ def test_a_supervisor_that_is_always_late_condemns_in_the_end():
     assert watch.silent(0.2).verdicts == [BLOCKED]
 
 
+def test_a_new_tick_that_is_old_already_is_a_silence():
+    """It ticked right after the last look and not again: nothing recovered, something began."""
+    watch = Watch().runs(1)
+    watch.ticked_at = watch.now + 0.01
+    watch.now += 0.35
+    assert watch.look() is STALLED
+
+
 def test_a_tick_from_the_future_is_a_tick():
     """The worker wrote it after the supervisor had read the clock."""
     watch = Watch().runs(1)
