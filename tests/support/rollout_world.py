@@ -270,6 +270,7 @@ class World:
         over = self.result
         self.feed(m.Cancel("the stack is being stopped"))
         assert self.result is (over or Phase.CANCELLED), "a stop is honoured at once"
+        self.check()
 
     def noise(self) -> None:
         """News that change nothing: of candidates that are none, of readiness and listeners that come and go, late."""

@@ -106,7 +106,7 @@ def judge(
     late = gap > LATE * policy.interval
     if late:
         gap = policy.interval
-    ticked = ticked_at > state.ticked_at or state.looked_at is None
+    ticked = ticked_at > state.ticked_at
     # After a tick the silence is as old as the tick, but not older than the time that was looked at: a first look, or
     # one after a pause, finds an old tick through no fault of the worker.
     silence = min(gap, max(0.0, now - ticked_at)) if ticked else state.silence + gap
