@@ -119,7 +119,8 @@ class Client:
         self.socket.settimeout(timeout)
         self.socket.connect(address)  # type: ignore[arg-type]
         self._connection = HTTPConnection("test.example", timeout=timeout)
-        self._connection.sock = self.socket
+        # A descriptor of its own: http.client closes it as soon as the server says that it will close.
+        self._connection.sock = self.socket.dup()
 
     def send(self, path: str = "/", method: str = "GET", body: str | None = None, **headers: str) -> None:
         """Send a request; ``_`` in the names of headers stands for ``-``."""

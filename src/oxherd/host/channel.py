@@ -41,7 +41,8 @@ class Channel:
         """Wait for a message and return it with its descriptors, which are not inheritable; None at the end.
 
         The end means that the supervisor has closed its end or died. A packet that is no message is passed over: it
-        comes from a supervisor of another version, and what this one does not understand it ignores.
+        comes from a supervisor of another version, and what this one does not understand it ignores. A message whose
+        descriptors could not all be taken (there is no room for them: EMFILE) comes without any.
         """
         while True:
             try:
@@ -51,13 +52,12 @@ class Channel:
             fds = _descriptors(ancillary)
             if not packet and not fds:
                 return None
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                fds = _closed(fds)
             try:
-                if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                    raise ValueError("the packet was cut")
                 return decode(packet), fds
             except ValueError:
-                for fd in fds:
-                    os.close(fd)
+                _closed(fds)
 
     def send(self, kind: str, *, fds: list[int] | None = None, wait: bool = False, **fields: object) -> bool:
         """Send a message; return False where nobody takes it: there is no supervisor, or it has not read for long.
@@ -84,6 +84,12 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+
+
+def _closed(fds: list[int]) -> list[int]:
+    for fd in fds:
+        os.close(fd)
+    return []
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

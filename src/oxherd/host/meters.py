@@ -48,10 +48,15 @@ ENTRIES = 32
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_TICK, _REQUESTS, _CLASSES, _ABORTED, _IN_FLIGHT, _CONNECTIONS, _LATENCY, _LAG = 8, 24, 32, 72, 80, 88, 96, 232
+# Numbers of words.
+_TICK, _REQUESTS, _CLASSES, _ABORTED, _IN_FLIGHT, _CONNECTIONS, _LATENCY, _LAG = 1, 3, 4, 9, 10, 11, 12, 29
 _RING, _RING_ENTRY = 1024, struct.Struct("=IfffII")
 _TABLE, _TABLE_ENTRY, _HEAD = 4096, 128, struct.Struct("=dH")
-_TEXT = _TABLE_ENTRY - _HEAD.size
+_HEAD_SIZE = _HEAD.size
+_TEXT = _TABLE_ENTRY - _HEAD_SIZE
+_FIRST_START, _TABLE_WORDS = _TABLE // 8, _TABLE_ENTRY // 8
+_CLASSES_0 = _CLASSES - 1
+_pack_head, _pack_second = _HEAD.pack, _RING_ENTRY.pack_into
 
 
 class State(IntEnum):
@@ -100,6 +105,8 @@ class Reading:
 class Meters:
     """A segment, for its one writer and any reader.
 
+    The ring is written with each tick and when a second is over, everything else at once.
+
     Args:
         fd: The memfd; it is mapped and not kept open.
     """
@@ -129,60 +136,69 @@ class Meters:
     def tick(self, now: float, lag: float) -> None:
         """The event loop (or what takes its place) has come by; ``lag`` is how late it was."""
         self._ticks += 1
-        self._times[_TICK // 8] = now
-        self._words[_TICK // 8 + 1] = self._ticks
-        self._words[_LAG // 8 + bisect_left(LAG_BOUNDS, lag)] += 1
-        self._turn(int(now))
+        self._times[_TICK] = now
+        self._words[_TICK + 1] = self._ticks
+        self._words[_LAG + bisect_left(LAG_BOUNDS, lag)] += 1
+        if int(now) != self._second:
+            self._turn(int(now))
         self._second_lag = max(self._second_lag, lag)
         self._write_second()
 
     def connected(self, count: int) -> None:
         """Say how many connections are open."""
-        self._words[_CONNECTIONS // 8] = count
+        self._words[_CONNECTIONS] = count
 
     def enter(self, text: str, now: float) -> int:
         """A request begins. Returns its entry for `leave`; -1 where the table is full, which loses the text alone."""
-        self._words[_IN_FLIGHT // 8] += 1
+        self._words[_IN_FLIGHT] += 1
         if not self._free:
             return -1
         entry = self._free.pop()
-        raw = text.encode("utf-8", "replace")[:_TEXT]
+        raw = text.encode("utf-8", "replace")
+        if len(raw) > _TEXT:
+            raw = raw[:_TEXT]
+        # One write of head and text; a reader that comes between an old text and a new one sees the old length.
         offset = _TABLE + entry * _TABLE_ENTRY
-        _HEAD.pack_into(self._map, offset, now, len(raw))
-        offset += _HEAD.size
-        self._map[offset : offset + len(raw)] = raw
+        end = offset + _HEAD_SIZE + len(raw)
+        self._map[offset:end] = _pack_head(now, len(raw)) + raw
         return entry
 
     def leave(self, entry: int, status: int, started: float, now: float) -> None:
         """A request is over; ``status`` 0 means that it ended without a whole answer."""
         words = self._words
         if entry >= 0:
-            self._times[(_TABLE + entry * _TABLE_ENTRY) // 8] = 0.0
+            self._times[_FIRST_START + entry * _TABLE_WORDS] = 0.0
             self._free.append(entry)
-        if words[_IN_FLIGHT // 8]:
-            words[_IN_FLIGHT // 8] -= 1
+        if words[_IN_FLIGHT]:
+            words[_IN_FLIGHT] -= 1
         latency = now - started
-        self._turn(int(now))
+        if int(now) != self._second:
+            self._turn(int(now))
         self._second_requests += 1
-        if status:
-            words[_REQUESTS // 8] += 1
-            words[_CLASSES // 8 + min(5, max(1, status // 100)) - 1] += 1
+        if 100 <= status < 500:
+            words[_REQUESTS] += 1
+            words[_CLASSES_0 + status // 100] += 1
         else:
-            words[_ABORTED // 8] += 1
-        if status >= 500 or not status:
             self._second_errors += 1
-        words[_LATENCY // 8 + bisect_left(LATENCY_BOUNDS, latency)] += 1
-        self._second_latency = max(self._second_latency, latency)
-        self._write_second()
+            if status:
+                words[_REQUESTS] += 1
+                words[_CLASSES_0 + 5] += 1
+            else:
+                words[_ABORTED] += 1
+        words[_LATENCY + bisect_left(LATENCY_BOUNDS, latency)] += 1
+        if latency > self._second_latency:  # noqa: PLR1730 - max() costs more than all the rest of the line
+            self._second_latency = latency
 
     def _turn(self, second: int) -> None:
-        if second != self._second:
-            self._second = second
-            self._second_requests = self._second_errors = 0
-            self._second_lag = self._second_latency = 0.0
+        """Write the second that is over and begin the next."""
+        if self._second:
+            self._write_second()
+        self._second = second
+        self._second_requests = self._second_errors = 0
+        self._second_lag = self._second_latency = 0.0
 
     def _write_second(self) -> None:
-        _RING_ENTRY.pack_into(
+        _pack_second(
             self._map,
             _RING + (self._second % SECONDS) * _RING_ENTRY.size,
             self._second,
@@ -198,12 +214,12 @@ class Meters:
     @property
     def answered(self) -> int:
         """Requests answered."""
-        return self._words[_REQUESTS // 8]
+        return self._words[_REQUESTS]
 
     @property
     def ticked_at(self) -> float:
         """Time of the last tick, CLOCK_MONOTONIC; 0 before the first."""
-        return self._times[_TICK // 8]
+        return self._times[_TICK]
 
     def read(self) -> Reading:
         """Return everything but the tables."""
@@ -215,18 +231,15 @@ class Meters:
         return Reading(
             state=state,
             ticked_at=self.ticked_at,
-            ticks=self._word(_TICK + 8),
-            requests=self._word(_REQUESTS),
-            classes=struct.unpack_from("=5Q", self._map, _CLASSES),
-            aborted=self._word(_ABORTED),
-            in_flight=self._word(_IN_FLIGHT),
-            connections=self._word(_CONNECTIONS),
-            latency=struct.unpack_from(f"={latency}Q", self._map, _LATENCY),
-            lag=struct.unpack_from(f"={lag}Q", self._map, _LAG),
+            ticks=self._words[_TICK + 1],
+            requests=self._words[_REQUESTS],
+            classes=tuple(self._words[_CLASSES : _CLASSES + 5]),
+            aborted=self._words[_ABORTED],
+            in_flight=self._words[_IN_FLIGHT],
+            connections=self._words[_CONNECTIONS],
+            latency=tuple(self._words[_LATENCY : _LATENCY + latency]),
+            lag=tuple(self._words[_LAG : _LAG + lag]),
         )
-
-    def _word(self, offset: int) -> int:
-        return self._words[offset // 8]
 
     def in_flight(self, now: float | None = None) -> list[InFlight]:
         """Return the requests in flight that the table has, the oldest first."""

@@ -9,6 +9,8 @@ import inspect
 import os
 import sys
 import traceback
+import types
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .engines.base import App
@@ -137,7 +139,7 @@ def _look_up(module: ModuleType, name: str, attr: str) -> Any:
             found = _candidates(value)
             near = difflib.get_close_matches(part, [one for one, _ in found] or _public(value), 1)
             hint = f"; did you mean {name}:{'.'.join([*attr.split('.')[:depth], near[0]])}?" if near else ""
-            has = "; it has: " + ", ".join(f"{one} ({what})" for one, what in found[:8]) if found else ""
+            has = "; it has: " + ", ".join(f"{one} ({what})" for one, what in found[:12]) if found else ""
             raise TargetError(f"{within} has no attribute {part!r}{has}{hint}") from error
     return value
 
@@ -146,7 +148,7 @@ def _candidates(holder: object) -> list[tuple[str, str]]:
     """Return what in a module could be meant, apps first, each with what it is."""
     apps, functions = [], []
     for name in _public(holder):
-        value = getattr(holder, name, None)
+        value = vars(holder)[name]
         if inspect.ismodule(value) or inspect.isclass(value) or not callable(value):
             continue
         home = getattr(value, "__module__", None)
@@ -217,17 +219,16 @@ def interface_of(call: Any) -> str | None:
     """
     if not callable(call):
         return None
+    takes = _Takes.of(call)
     if inspect.isclass(call):
         # An app is an instance; a class that takes the scope is the old ASGI, and any other is a factory at best.
-        names = _parameters(call)
-        return "asgi2" if names is not None and names[:1] == ["scope"] and len(names) == 1 else None
-    names = _parameters(call)
+        return "asgi2" if takes is not None and takes.names == ["scope"] else None
     if _is_coroutine(call):
-        return "asgi" if names is None or len(names) in {0, 3} else None
-    if names is None:
+        return "asgi" if takes is None or takes.can_take(3) else None
+    if takes is None:
         return None
-    match names:
-        case [_, _, _] if "receive" in names or "send" in names:
+    match takes.names:
+        case [_, _, _] if "receive" in takes.names or "send" in takes.names:
             return "asgi"
         case [_, _]:
             return "wsgi"
@@ -237,24 +238,36 @@ def interface_of(call: Any) -> str | None:
             return None
 
 
-def _parameters(call: Any) -> list[str] | None:
-    """Return the names of the positional parameters that are needed; [] too for ``*args``; None where unknown."""
-    try:
-        signature = inspect.signature(call)
-    except (ValueError, TypeError):
-        return None
-    return [
-        parameter.name
-        for parameter in signature.parameters.values()
-        if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
-        and parameter.default is parameter.empty
-    ]
+@dataclass(frozen=True)
+class _Takes:
+    """What a callable takes: the positional parameters it needs, and how many at the most (None: any number)."""
+
+    names: list[str]
+    most: int | None
+
+    @classmethod
+    def of(cls, call: Any) -> _Takes | None:
+        """Return it; None where it cannot be told."""
+        try:
+            parameters = list(inspect.signature(call).parameters.values())
+        except Exception:  # noqa: BLE001 - a proxy again
+            return None
+        plain = [one for one in parameters if one.kind in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD}]
+        any_number = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+        return cls([one.name for one in plain if one.default is one.empty], None if any_number else len(plain))
+
+    def can_take(self, count: int) -> bool:
+        """Tell whether so many positional arguments may be given."""
+        return len(self.names) <= count and (self.most is None or count <= self.most)
 
 
 def _is_coroutine(call: Any) -> bool:
     while isinstance(call, functools.partial):
         call = call.func
-    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(type(call), _DUNDER_CALL, None))
+    # Of other objects only their type is asked: a proxy may raise what it likes for being looked at.
+    if isinstance(call, (types.FunctionType, types.MethodType)):
+        return inspect.iscoroutinefunction(call)
+    return inspect.iscoroutinefunction(getattr(type(call), _DUNDER_CALL, None))
 
 
 def _is_plain_factory(call: Any) -> bool:

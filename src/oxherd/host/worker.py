@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import errno
 import faulthandler
 import os
 import random
@@ -185,7 +186,10 @@ class Worker:
 
     def _do(self, message: Message, fds: list[int]) -> None:
         match message["kind"]:
-            case "accept" if fds:
+            case "accept" if not fds:
+                text = f"no listener came with it: {os.strerror(errno.EMFILE)}"
+                self._channel.send("refused", key=str(message.get("key")), text=text)
+            case "accept":
                 self._accept(str(message.get("key")), fds)
             case "release":
                 key = str(message.get("key"))

@@ -6,6 +6,7 @@ No thread and no event loop: whatever is there at a fork is in the child too, an
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import platform
@@ -117,7 +118,9 @@ class Zygote:
                     return 0
                 message, fds = received
                 match message["kind"]:
-                    case "fork" if len(fds) == _FORK_FDS:
+                    case "fork" if len(fds) != _FORK_FDS:
+                        self._refuse(message, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+                    case "fork":
                         birth = self._fork(message, fds, loaded)
                         if birth is not None:
                             return birth
@@ -127,7 +130,6 @@ class Zygote:
                     os.close(fd)
 
     def _fork(self, message: Message, fds: list[int], loaded: Loaded) -> Birth | None:
-        names = {"slot": message.get("slot"), "incarnation": message.get("incarnation")}
         for stream in (sys.stdout, sys.stderr):
             # What lies in a buffer now would be written once by each child.
             with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -138,7 +140,7 @@ class Zygote:
                 warnings.simplefilter("ignore")
                 pid = os.fork()
         except OSError as error:
-            self._channel.send("fork-failed", wait=True, errno=error.errno, text=error.strerror, **names)
+            self._refuse(message, error)
             return None
         if pid == 0:
             return self._born(message, fds, loaded)
@@ -148,13 +150,16 @@ class Zygote:
         except OSError as error:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            self._channel.send("fork-failed", wait=True, errno=error.errno, text=error.strerror, **names)
+            self._refuse(message, error)
             return None
         assert self._selector is not None
         self._children[pidfd] = pid
         self._selector.register(pidfd, selectors.EVENT_READ)
-        self._channel.send("forked", wait=True, fds=[pidfd], pid=pid, **names)
+        self._channel.send("forked", wait=True, fds=[pidfd], pid=pid, **_names(message))
         return None
+
+    def _refuse(self, message: Message, error: OSError) -> None:
+        self._channel.send("fork-failed", wait=True, errno=error.errno, text=error.strerror, **_names(message))
 
     def _reap(self, pidfd: int) -> None:
         assert self._selector is not None
@@ -188,6 +193,10 @@ class Zygote:
                 os.environ[name] = str(value)
         _reseed()
         return Birth(channel=Channel(channel), message=message, fds=rest, loaded=loaded)
+
+
+def _names(message: Message) -> dict[str, Any]:
+    return {"slot": message.get("slot"), "incarnation": message.get("incarnation")}
 
 
 def _reseed() -> None:

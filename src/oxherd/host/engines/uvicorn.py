@@ -7,6 +7,7 @@ everything with ``Connection: close``, and closes what stays silent only after t
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from ..access import AccessLog
 from ..counting import Draining, count_asgi
 from .base import App, EngineError, Job
 from .uvicorn_options import Prepared, prepare
@@ -38,6 +40,9 @@ def make(job: Job, app: App, meters: Meters, told: Told) -> Uvicorn:
     if not isinstance(job, Prepared):
         job = prepare(job)
     assert isinstance(job, Prepared)
+    if app.interface == "wsgi":
+        # Neither is there for it: the middleware knows HTTP alone.
+        job.config.lifespan, job.config.ws = "off", "none"
     return Uvicorn(job, _as_asgi(job, app), meters, told)
 
 
@@ -71,9 +76,14 @@ class Uvicorn:
         """Load the configuration for the app."""
         self._draining = Draining()
         config = copy.copy(job.config)
-        config.app, config.interface, config.factory = count_asgi(app, meters, self._draining), "asgi3", False
-        if not config.loaded:
-            config.load()
+        log = None
+        if isinstance(job.access_log, str) and job.source == "app":
+            try:
+                log = AccessLog(job.access_log).asgi
+            except OSError as error:
+                raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error
+        config.app, config.interface, config.factory = count_asgi(app, meters, self._draining, log), "asgi3", False
+        config.load()
         self._server = LameDuck(
             config, _private_config(job.config, app), job=job, meters=meters, told=told, draining=self._draining
         )
@@ -89,7 +99,9 @@ class Uvicorn:
 
     def release(self, key: str) -> None:
         """Accept on a listener no more; see `engines.base.Engine`."""
-        self._server.on_loop(lambda: self._server.remove(key))
+        # A server that has stopped has closed all of them.
+        with contextlib.suppress(EngineError):
+            self._server.on_loop(lambda: self._server.remove(key))
 
     def drain(self) -> None:
         """Become a lame duck; see `engines.base.Engine`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import signal
@@ -97,9 +98,12 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         assert self._loop is not None
 
         def connection(_loop: Any = None) -> Any:
-            return config.http_protocol_class(
+            made = config.http_protocol_class(
                 config=config, server_state=state, app_state=self.lifespan.state, _loop=_loop
             )
+            if state is self._private_state:
+                made.access_log = False  # a probe is nobody's access
+            return made
 
         create: Any = self._loop.create_server
         if listener.family == socket.AF_UNIX:
@@ -131,7 +135,10 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         self._is_up.wait()
         if self._loop is None or not self.started or self._loop.is_closed():
             raise EngineError("the worker has stopped")
-        asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+        except concurrent.futures.CancelledError as error:
+            raise EngineError("the worker has stopped") from error
 
     async def add(self, key: str, listener: socket.socket) -> None:
         """Accept on a listener."""
