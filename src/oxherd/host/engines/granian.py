@@ -6,6 +6,7 @@ and `ducks`. What it keeps to itself is called here; `granian_options.check_vers
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 import sys
@@ -24,6 +25,7 @@ from granian.server.mp import MPServer
 from granian.utils.proxies import wrap_asgi_with_proxy_headers, wrap_wsgi_with_proxy_headers
 
 from .. import ducks
+from ..access import opened
 from ..counting import Draining
 from ..tally import Tally
 from ..websockets import Websockets
@@ -60,7 +62,7 @@ def make(job: Job, app: App, meters: Meters, told: Told) -> Engine:
     return (GranianWSGI if app.interface == "wsgi" else GranianASGI)(job, app, meters, told)
 
 
-class _Granian:
+class _Granian(abc.ABC):
     """What both interfaces have in common; see `Engine`.
 
     Args:
@@ -79,21 +81,25 @@ class _Granian:
         self._meters = meters
         self._told = told
         self._draining = Draining()
+        self._log = opened(job)
         self._tally = Tally(meters, wsgi_text if app.interface == "wsgi" else asgi_text)
         self._server, self._call = _server_of(job, app)
         self._public: Acceptors | None = None
         self._hurry = threading.Event()
         self._stopping = threading.Event()
         self._leaver: threading.Thread | None = None
+        # Set when the app has started, or never will.
+        self._up = threading.Event()
         self._looked = 0.0
 
     # -- from other threads and from signal handlers ------------------------------------------------------------
 
     def accept(self, key: str, listener: socket.socket) -> None:
         """See `Engine.accept`."""
+        self._up.wait()
         if self._public is None or self._leaver is not None or self._stopping.is_set():
             listener.close()
-            raise EngineError("the worker is not serving" if self._public is None else "the worker is leaving")
+            raise EngineError("the worker has stopped" if self._public is None else "the worker is draining")
         self._public.add(key, listener)
 
     def release(self, key: str) -> None:
@@ -126,14 +132,15 @@ class _Granian:
 
     # -- what the interfaces do ---------------------------------------------------------------------------------
 
+    @abc.abstractmethod
     def _loop_name(self) -> str:
-        raise NotImplementedError
+        """Return what the app runs on."""
 
+    @abc.abstractmethod
     def _over(self) -> None:
         """Let `run` return; from any thread."""
-        raise NotImplementedError
 
-    def _farewell(self) -> None:
+    def _farewell(self) -> None:  # noqa: B027 - WSGI has nothing of the kind
         """Tell what is open, and would stay so for ever, that this is the end; from any thread."""
 
     def _busy(self) -> int:
@@ -143,16 +150,17 @@ class _Granian:
     # -- leaving ------------------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        self._told.draining()
+        began = time.monotonic()
+        graceful = began + self._job.graceful_timeout
+        self._draining.on = True
         public = self._public
+        if public is not None:
+            public.silence()
+        self._told.draining()
         if public is None:
             # The app is starting; nobody was ever let in.
             self._over()
             return
-        began = time.monotonic()
-        graceful = began + self._job.graceful_timeout
-        self._draining.on = True
-        public.silence()
         left = ducks.wait_until_gone(
             lambda: ducks.established(public.names), min(began + self._job.linger, graceful), self._hurry
         )
@@ -218,6 +226,7 @@ class GranianASGI(_Granian):
         try:
             return int(loop.run_until_complete(self._main(private)))
         finally:
+            self._up.set()
             loop.close()
 
     async def _main(self, private: socket.socket) -> int:
@@ -235,6 +244,7 @@ class GranianASGI(_Granian):
             state,
             tally=self._tally,
             draining=self._draining,
+            log=self._log.asgi if self._log else None,
             websocket=asgi_call(self._websockets.wrap(self._call), prefix, state),
         )
         self._tick(self._loop.time())
@@ -244,6 +254,7 @@ class GranianASGI(_Granian):
         over = threading.Event()
         self._tally.watch(over)
         self._told.started()
+        self._up.set()
         await finished.wait()
         over.set()
         self._tally.flush(time.monotonic())
@@ -311,6 +322,7 @@ class GranianWSGI(_Granian):
         try:
             return self._serve(loop, private)
         finally:
+            self._up.set()
             loop.close()
 
     def _serve(self, loop: Any, private: socket.socket) -> int:
@@ -321,9 +333,11 @@ class GranianWSGI(_Granian):
             WSGIWorker, loop, wsgi_call(self._call, prefix, is_tls=self._server.ssl_ctx[0]), _NO_TLS
         )
         behind.add(_PRIVATE, private)
-        served = wsgi_call(self._call, prefix, tally=self._tally, draining=self._draining)
+        log = self._log.wsgi if self._log else None
+        served = wsgi_call(self._call, prefix, tally=self._tally, draining=self._draining, log=log)
         self._public = self._acceptors(WSGIWorker, loop, served, self._server.ssl_ctx)
         self._told.started()
+        self._up.set()
         due = time.monotonic()
         while not self._finished.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
@@ -384,7 +398,9 @@ def _server_of(job: Job, app: App) -> tuple[Any, Callable[..., Any]]:
         raise EngineError("server_options.blocking_threads is for WSGI apps; granian takes 1 for ASGI")
     if sys.version_info >= (3, 12):
         server.task_impl = TaskImpl.asyncio
-    logging.getLogger("_granian").addFilter(_is_news)
+    # At the handler: what granian's runtime says comes from loggers below this one.
+    for handler in logging.getLogger("_granian").handlers:
+        handler.addFilter(_is_news)
     call = app.call
     if proxy is not None:
         wrap = wrap_wsgi_with_proxy_headers if app.interface == "wsgi" else wrap_asgi_with_proxy_headers

@@ -7,11 +7,13 @@ for one connection is all here still (`TCPServer`, one object a connection); acc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib.metadata
 import os
 import ssl
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 from hyperframe.frame import GoAwayFrame
 
+from ..access import opened
 from ..counting import Draining, count_asgi
 from ..websockets import Websockets
 from .base import EngineError, StartupError
@@ -128,13 +131,15 @@ class Hypercorn:
         self._private_app = ASGIWrapper(self._behind(app))
         self._context = WorkerContext(None)
         self._state: dict[str, Any] = {}
-        self._servers: dict[str, asyncio.base_events.Server] = {}
+        self._servers: dict[str, tuple[Any, socket.socket]] = {}
         self._connections: set[_Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Asked from a signal handler, at any point of the loop or before there is one.
         self._drains = 0
         self._stopping = False
         self._news: asyncio.Event | None = None
+        self._up = threading.Event()
+        self._is_over = False
 
     def _asgi(self, app: App) -> Any:
         if app.interface == "asgi":
@@ -143,7 +148,9 @@ class Hypercorn:
 
     def _wrapped(self, app: App, proxy: Any) -> Any:
         """Return what is served in public: counted, and known to the drain."""
-        call = count_asgi(self._websockets.wrap(self._asgi(app)), self._meters, self._draining)
+        log = opened(self._job)
+        call = self._websockets.wrap(self._asgi(app))
+        call = count_asgi(call, self._meters, self._draining, log.asgi if log else None)
         if proxy is not None:
             call = ProxyFixMiddleware(call, mode=proxy.mode, trusted_hops=proxy.hops)
         return ASGIWrapper(call)
@@ -178,11 +185,17 @@ class Hypercorn:
 
     def accept(self, key: str, listener: socket.socket) -> None:
         """See `Engine.accept`."""
-        self._on_loop(self._open(key, listener, self._tls))
+        try:
+            self._on_loop(lambda: self._add(key, listener))
+        except EngineError:
+            listener.close()
+            raise
 
     def release(self, key: str) -> None:
         """See `Engine.release`."""
-        self._on_loop(self._close(key))
+        # One that has left has closed them all.
+        with contextlib.suppress(EngineError):
+            self._on_loop(lambda: self._close(key))
 
     def drain(self) -> None:
         """See `Engine.drain`."""
@@ -209,12 +222,13 @@ class Hypercorn:
         if self._loop is not None and self._news is not None:
             self._loop.call_soon_threadsafe(self._news.set)
 
-    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+    def _on_loop(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something on the loop as soon as the app is up, and return when it is done."""
+        self._up.wait()
         loop = self._loop
-        if loop is None or loop.is_closed():
-            work.close()
-            raise EngineError("the worker is not serving")
-        asyncio.run_coroutine_threadsafe(work, loop).result()
+        if loop is None or self._is_over:
+            raise EngineError("the worker has stopped")
+        asyncio.run_coroutine_threadsafe(work(), loop).result()
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -227,6 +241,8 @@ class Hypercorn:
         try:
             return loop.run_until_complete(self._main(private))
         finally:
+            self._is_over = True
+            self._up.set()
             self._end(loop)
 
     def _new_loop(self) -> asyncio.AbstractEventLoop:
@@ -262,6 +278,7 @@ class Hypercorn:
         self._tick(self._loop.time())
         await self._open(_PRIVATE, private, None)
         self._told.started()
+        self._up.set()
         await self._until(lambda: self._drains > 0, None)
         if not self._stopping:
             await self._leave()
@@ -334,28 +351,47 @@ class Hypercorn:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            await asyncio.wait({asyncio.ensure_future(self._news.wait())}, timeout=min(left, _LOOK))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), min(left, _LOOK))
         return done()
+
+    async def _pause(self, seconds: float) -> None:
+        assert self._loop is not None
+        over = self._loop.create_future()
+        timer = self._loop.call_later(seconds, over.set_result, None)
+        try:
+            await over
+        finally:
+            timer.cancel()
 
     # -- listeners and connections ------------------------------------------------------------------------------
 
-    async def _open(self, key: str, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _add(self, key: str, listener: socket.socket) -> None:
         if self._drains or self._stopping:
-            listener.close()
-            raise EngineError("the worker is leaving")
+            raise EngineError("the worker is draining")
+        await self._close(key)
+        await self._open(key, listener, self._tls)
+
+    async def _open(self, key: str, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         listener.setblocking(False)
-        self._servers[key] = await asyncio.start_server(
+        server = await asyncio.start_server(
             functools.partial(self._serve, key),
             sock=listener,
             backlog=self._job.backlog,
             ssl=tls,
             ssl_handshake_timeout=self._config.ssl_handshake_timeout if tls is not None else None,
         )
+        self._servers[key] = (server, listener)
 
     async def _close(self, key: str) -> None:
-        if (server := self._servers.pop(key, None)) is not None:
-            # Not wait_closed(): from Python 3.12 on it waits for the connections too.
-            server.close()
+        if key not in self._servers:
+            return
+        server, listener = self._servers.pop(key)
+        # Not wait_closed(): from Python 3.12 on it waits for the connections too.
+        server.close()
+        # uvloop closes the descriptor in a later round of the loop.
+        while listener.fileno() >= 0:
+            await self._pause(0.001)
 
     async def _serve(self, key: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._loop is not None
@@ -382,10 +418,10 @@ class Hypercorn:
 
     async def _leave(self) -> None:
         began = time.monotonic()
-        self._told.draining()
         self._draining.on = True
         for key in [key for key in self._servers if key != _PRIVATE]:
             await self._close(key)
+        self._told.draining()
         farewell = asyncio.ensure_future(self._say_goodbye())
         await self._until(lambda: not self._public() or self._drains > 1, began + self._job.linger)
         farewell.cancel()
@@ -410,7 +446,7 @@ class Hypercorn:
                     http2.connection.close_connection()
                     await one.server.protocol_send(RawData(data=http2.connection.data_to_send()))
                     one.server.writer.close()
-            await asyncio.sleep(_LOOK)
+            await self._pause(_LOOK)
 
     async def _hang_up(self) -> None:
         await self._context.terminated.set()
