@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from http.client import HTTPConnection
 
 import pytest
 import trustme
@@ -14,6 +15,15 @@ from support.http2 import Http2
 from support.waiting import DEADLINE
 
 NEVER = DEADLINE * 2
+
+
+class Secured(Client):
+    """A client over a connection that is there already."""
+
+    def __init__(self, connected: ssl.SSLSocket) -> None:
+        self.socket = connected
+        self._connection = HTTPConnection("test.example", timeout=DEADLINE)
+        self._connection.sock = connected
 
 
 @pytest.fixture
@@ -41,8 +51,8 @@ def shake(authority):
         authority.configure_trust(context)
         if protocols:
             context.set_alpn_protocols(list(protocols))
-        plain = socket.create_connection(held.getsockname(), DEADLINE)
-        return context.wrap_socket(plain, server_hostname="test.example")
+        with socket.create_connection(held.getsockname(), DEADLINE) as plain:
+            return context.wrap_socket(plain, server_hostname="test.example")
 
     return shake
 
@@ -50,8 +60,7 @@ def shake(authority):
 @pytest.mark.needs_features(Feature.TLS)
 def test_public_connections_are_encrypted_and_private_ones_are_not(serving, secured, shake):
     worker, held = serving(**secured)
-    with Client(held.getsockname()) as client:
-        client._connection.sock = client.socket = shake(held)
+    with Secured(shake(held)) as client:
         assert client.get("/seen").body.startswith("https 1.1 127.0.0.1")
     assert worker.request("/seen").body.startswith("https 1.1")
 
@@ -59,9 +68,7 @@ def test_public_connections_are_encrypted_and_private_ones_are_not(serving, secu
 @pytest.mark.needs_features(Feature.TLS, Feature.KEEP_ALIVE)
 def test_an_encrypted_idle_connection_is_answered_with_close(serving, secured, shake):
     worker, held = serving(**secured, linger=NEVER, graceful_timeout=NEVER, keepalive=NEVER)
-    with worker.connect(held) as client:
-        client.socket.close()
-        client._connection.sock = client.socket = shake(held)
+    with Secured(shake(held)) as client:
         assert client.get("/").status == 200
         worker.drain()
         assert client.get("/late").closes

@@ -219,9 +219,12 @@ def test_a_blocked_app_shows_its_stack_and_its_request(serving, gate):
     worker, held = serving()
     with worker.connect(held) as client:
         client.send(f"/block?{gate}")
-        worker.wait_meters(lambda now: now.in_flight == 1)
+        wait_until(lambda: "blocked" in worker.output(), worker.story)
         worker.signal(signal.SIGRTMIN + 5)
         wait_until(lambda: "blocked_here" in worker.dump_text(), worker.story)
+        worker.wait_meters(lambda now: now.in_flight == 1)
+        report = worker.report()["in_flight"]
+        assert [(one["method"], one["path"]) for one in report] == [("GET", "/block")]
         gate.touch()
         assert client.answer().body == "no longer blocked"
 

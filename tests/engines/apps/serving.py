@@ -16,16 +16,18 @@ PIECES = 128
 
 
 def blocked_here(gate):
+    print("blocked", flush=True)
     while not os.path.exists(gate):
         time.sleep(0.01)
 
 
 def nodelay(client):
-    """Say whether TCP_NODELAY is set on the connection that comes from this address and port."""
+    """Say whether TCP_NODELAY is set on the connection that comes from this address and port (granian: as text)."""
+    client = (client[0], int(client[1]))
     for name in os.listdir("/proc/self/fd"):
         try:
             with socket.socket(fileno=os.dup(int(name))) as one:
-                if one.family == socket.AF_INET and one.getpeername() == tuple(client):
+                if one.family == socket.AF_INET and one.getpeername() == client:
                     return str(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         except OSError:
             continue

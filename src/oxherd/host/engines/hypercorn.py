@@ -387,6 +387,11 @@ class Hypercorn:
         if key not in self._servers:
             return
         server, listener = self._servers.pop(key)
+        if isinstance(self._loop, asyncio.SelectorEventLoop):
+            # A connection asyncio has accepted a moment ago is not the server's yet, and is dropped if that is closed
+            # before it is: first no more of them, then a round of the loop for those there are.
+            self._loop.remove_reader(listener.fileno())
+            await self._pause(0)
         # Not wait_closed(): from Python 3.12 on it waits for the connections too.
         server.close()
         # uvloop closes the descriptor in a later round of the loop.
