@@ -10,29 +10,21 @@ import asyncio
 import contextlib
 import functools
 import importlib.metadata
-import os
 import ssl
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypercorn.app_wrappers import ASGIWrapper, WSGIWrapper
 from hypercorn.asyncio.lifespan import Lifespan
-from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.events import RawData
-from hypercorn.middleware import ProxyFixMiddleware
-from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 from hyperframe.frame import GoAwayFrame
 
-from ..access import opened
-from ..counting import Draining, count_asgi
-from ..websockets import Websockets
 from .base import EngineError, StartupError
+from .hypercorn_apps import Apps
+from .hypercorn_connections import Connection, Server
 from .hypercorn_options import config_of, read_command
 
 if TYPE_CHECKING:
@@ -46,8 +38,6 @@ __all__ = ["Hypercorn", "make", "prepare"]
 
 _PRIVATE = ""
 _TICK = 0.1
-# As many as the executor of the loop has that hypercorn itself takes.
-_THREADS = min(32, (os.cpu_count() or 1) + 4)
 _LOOK = 0.05
 # What an HTTP/2 client that was told to go (with the highest stream number: "no more requests, please") needs to hear
 # it; only then is a connection without requests closed. RFC 9113, 6.8.
@@ -63,39 +53,6 @@ def prepare(job: Job) -> Job:
 def make(job: Job, app: App, meters: Meters, told: Told) -> Engine:
     """See `Loader.make`."""
     return Hypercorn(job, app, meters, told)
-
-
-class _TCPServer(TCPServer):  # type: ignore[misc]
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        # Hypercorn keeps a connection whose client has hung up until the keep-alive timer fires. A drain would wait
-        # for it, and the descriptor is needed.
-        await self.idle_task.stop()
-
-
-@dataclass(eq=False)
-class _Connection:
-    """One accepted connection: hypercorn's object for it, and the task that serves it."""
-
-    key: str
-    server: TCPServer
-    task: asyncio.Task[None]
-    told_to_go: float = 0.0
-
-    @property
-    def http2(self) -> Any:
-        """Hypercorn's protocol where the connection speaks HTTP/2, else None."""
-        # Not there before the connection's first step.
-        protocol = getattr(getattr(self.server, "protocol", None), "protocol", None)
-        return protocol if isinstance(protocol, H2Protocol) else None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered, or a websocket is open."""
-        if (http2 := self.http2) is not None:
-            return not http2.idle
-        protocol = getattr(getattr(self.server, "protocol", None), "protocol", None)
-        return protocol is not None and protocol.stream is not None
 
 
 class Hypercorn:
@@ -117,22 +74,12 @@ class Hypercorn:
         self._meters = meters
         self._told = told
         self._config, proxy = config_of(job)
-        if proxy is not None and app.interface == "wsgi":
-            raise EngineError(
-                "server_options.proxy_headers: hypercorn reads them for ASGI apps only;"
-                ' use werkzeug.middleware.proxy_fix.ProxyFix in the app, or server = "gunicorn"'
-            )
-        self._websockets = Websockets()
-        self._draining = Draining()
-        self._threads = ThreadPoolExecutor(_THREADS, "hypercorn-wsgi") if app.interface == "wsgi" else None
-        self._answered = -1
+        self._apps = Apps(job, app, meters, self._config, proxy)
         self._tls = self._config.create_ssl_context()
-        self._app = self._wrapped(app, proxy)
-        self._private_app = ASGIWrapper(self._behind(app))
         self._context = WorkerContext(None)
         self._state: dict[str, Any] = {}
         self._servers: dict[str, tuple[Any, socket.socket]] = {}
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Asked from a signal handler, at any point of the loop or before there is one.
         self._drains = 0
@@ -140,46 +87,6 @@ class Hypercorn:
         self._news: asyncio.Event | None = None
         self._up = threading.Event()
         self._is_over = False
-
-    def _asgi(self, app: App) -> Any:
-        if app.interface == "asgi":
-            return app.call
-        return self._threaded(WSGIWrapper(app.call, self._config.wsgi_max_body_size))
-
-    def _wrapped(self, app: App, proxy: Any) -> Any:
-        """Return what is served in public: counted, and known to the drain."""
-        log = opened(self._job)
-        call = self._websockets.wrap(self._asgi(app))
-        call = count_asgi(call, self._meters, self._draining, log.asgi if log else None)
-        if proxy is not None:
-            call = ProxyFixMiddleware(call, mode=proxy.mode, trusted_hops=proxy.hops)
-        return ASGIWrapper(call)
-
-    def _behind(self, app: App) -> Any:
-        """Return what the private listener is served by: the same app, uncounted, and never with TLS."""
-        call, is_tls = self._asgi(app), self._tls is not None
-
-        async def probed(scope: Any, receive: Any, send: Any) -> None:
-            if is_tls and scope["type"] == "http":
-                # The app must not answer a probe with a redirect to https.
-                scope["scheme"] = "https"
-            await call(scope, receive, send)
-
-        return probed
-
-    def _threaded(self, wsgi: Any) -> Any:
-        """Return hypercorn's ASGI app around a WSGI app, its threads known here: their number, and that they work."""
-
-        async def call(scope: Any, receive: Any, send: Any) -> None:
-            assert self._loop is not None
-            loop = self._loop
-
-            def call_soon(function: Any, *args: Any) -> Any:
-                return asyncio.run_coroutine_threadsafe(function(*args), loop).result()
-
-            await wsgi(scope, receive, send, functools.partial(loop.run_in_executor, self._threads), call_soon)
-
-        return call
 
     # -- from other threads and from signal handlers ------------------------------------------------------------
 
@@ -271,7 +178,7 @@ class Hypercorn:
     async def _main(self, private: socket.socket) -> int:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        lifespan = Lifespan(self._app, self._config, self._loop, self._state)
+        lifespan = Lifespan(self._apps.public, self._config, self._loop, self._state)
         task = self._loop.create_task(lifespan.handle_lifespan())
         if not await self._started(lifespan, task):
             return 0
@@ -322,18 +229,10 @@ class Hypercorn:
     def _tick(self, due: float) -> None:
         assert self._loop is not None
         now = self._loop.time()
-        if self._serves():
+        if self._apps.serves:
             self._meters.tick(time.monotonic(), max(0.0, now - due))
         self._meters.connected(len(self._public()))
         self._loop.call_at(now + _TICK, self._tick, now + _TICK)
-
-    def _serves(self) -> bool:
-        """Whether a request that came now would be answered: for WSGI, a thread is free or one was answered meanwhile."""
-        if self._threads is None:
-            return True
-        reading = self._meters.read()
-        seen, self._answered = self._answered, reading.requests + reading.aborted
-        return reading.in_flight < _THREADS or self._answered != seen
 
     async def _until(self, done: Callable[[], bool], deadline: float | None) -> bool:
         """Wait until something is so, or it is time, or the worker is to stop; returns whether it is so.
@@ -402,9 +301,9 @@ class Hypercorn:
         assert self._loop is not None
         task = asyncio.current_task()
         assert task is not None
-        app = self._private_app if key == _PRIVATE else self._app
-        server = _TCPServer(app, self._loop, self._config, self._context, self._state, reader, writer)
-        connection = _Connection(key, server, task)
+        app = self._apps.private if key == _PRIVATE else self._apps.public
+        server = Server(app, self._loop, self._config, self._context, self._state, reader, writer)
+        connection = Connection(key, server, task)
         self._connections.add(connection)
         try:
             await server
@@ -416,14 +315,14 @@ class Hypercorn:
             if self._drains and self._news is not None:
                 self._news.set()
 
-    def _public(self) -> list[_Connection]:
+    def _public(self) -> list[Connection]:
         return [one for one in tuple(self._connections) if one.key != _PRIVATE]
 
     # -- leaving ------------------------------------------------------------------------------------------------
 
     async def _leave(self) -> None:
         began = time.monotonic()
-        self._draining.on = True
+        self._apps.draining.on = True
         for key in [key for key in self._servers if key != _PRIVATE]:
             await self._close(key)
         self._told.draining()
@@ -432,7 +331,7 @@ class Hypercorn:
         farewell.cancel()
         idle = [one for one in self._public() if not one.busy]
         # From here on hypercorn closes what is idle, and what it answers after it has answered it.
-        await self._websockets.leave()
+        await self._apps.websockets.leave()
         await self._context.terminated.set()
         await self._until(lambda: not self._public(), began + self._job.graceful_timeout)
         self._told.closed(len({*idle, *self._public()}))
