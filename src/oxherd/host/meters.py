@@ -174,8 +174,6 @@ class Meters:
         if entry >= 0:
             self._times[_FIRST_START + entry * _TABLE_WORDS] = 0.0
             self._free.append(entry)
-        if words[_IN_FLIGHT]:
-            words[_IN_FLIGHT] -= 1
         latency = now - started
         if int(now) != self._second:
             self._turn(int(now))
@@ -193,6 +191,9 @@ class Meters:
         words[_LATENCY + bisect_left(LATENCY_BOUNDS, latency)] += 1
         if latency > self._second_latency:  # noqa: PLR1730 - max() costs more than all the rest of the line
             self._second_latency = latency
+        # Last: who sees it gone from here finds it above.
+        if words[_IN_FLIGHT]:
+            words[_IN_FLIGHT] -= 1
 
     def add(
         self, now: float, *, classes: Sequence[int], aborted: int, latency: Sequence[int], longest: float, errors: int

@@ -98,9 +98,12 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         assert self._loop is not None
 
         def connection(_loop: Any = None) -> Any:
-            return config.http_protocol_class(
+            made = config.http_protocol_class(
                 config=config, server_state=state, app_state=self.lifespan.state, _loop=_loop
             )
+            if state is self._private_state:
+                made.access_log = False  # a probe is nobody's access
+            return made
 
         create: Any = self._loop.create_server
         if listener.family == socket.AF_UNIX:
