@@ -105,7 +105,7 @@ def make(job: Job, app: App, meters: Meters, told: Told) -> Gunicorn:
         hosted = importlib.import_module(f".{host}", __package__).hosted(worker_class)
     except ImportError as error:
         raise EngineError(f"the worker class {cfg.worker_class_str} cannot be used: {error}") from error
-    return Gunicorn(prepared, app, hosted, serves, meters, told)
+    return Gunicorn(job=prepared, app=app, worker_class=hosted, serves=serves, meters=meters, told=told)
 
 
 def _worker_class(cfg: Any) -> type[Any]:
@@ -141,7 +141,7 @@ class Gunicorn:
     """gunicorn in one worker; see `engines.base.Engine`."""
 
     def __init__(
-        self, job: Prepared, app: App, worker_class: type[Any], serves: str, meters: Meters, told: Told
+        self, *, job: Prepared, app: App, worker_class: type[Any], serves: str, meters: Meters, told: Told
     ) -> None:
         """Nothing is made yet."""
         self._job = job
@@ -153,7 +153,8 @@ class Gunicorn:
                 # gevent's own server knows no lame duck; those of gunicorn pass over what an app says of connections.
                 course.app = WsgiApp(app.call, meters, course.duck)
             case "asgi":
-                course.app = AsgiApp(app.call, meters, course.failed)
+                closing = None if getattr(worker_class, "says_close", False) else course.duck
+                course.app = AsgiApp(app.call, meters, course.failed, closing)
             case _:
                 course.app = any_app(app.call, interface_of(app.call), meters, course.duck)
         course.app.is_tls = bool(job.cfg.is_ssl)
@@ -201,6 +202,8 @@ class Gunicorn:
                 raise StartupError(f"the worker failed before it served: {error!r}", own_traceback(error)) from error
             raise
         log.info("Worker exiting (pid: %s)", worker.pid)
+        if self._course.draining:
+            self._course.announce()
         if self._course.draining or self._course.stopping:
             return 0
         if not self._course.started:

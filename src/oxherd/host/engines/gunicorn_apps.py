@@ -91,17 +91,20 @@ class AsgiApp:
         app: The app itself.
         meters: Count what clients ask.
         failed: Called with what the app says when its startup fails.
+        closing: Says ``Connection: close`` to clients while it is on; None where the worker class does that itself.
 
     Attributes:
         counted: The app for clients.
         is_tls: Whether clients come through TLS. Probes do not, and must not be redirected to it.
     """
 
-    def __init__(self, app: Any, meters: Meters, failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, app: Any, meters: Meters, failed: Callable[[str], None], closing: Draining | None = None
+    ) -> None:
         """Wrap the app."""
         self._app = app
         self._failed = failed
-        self.counted = count_asgi(app, meters)
+        self.counted = count_asgi(app, meters, closing)
         self.is_tls = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -33,11 +33,16 @@ def hosted(base: type[Any]) -> type[Any]:
 
 
 class _Connection(ASGIProtocol):  # type: ignore[misc]
-    """A client's connection, known to its worker."""
+    """A client's connection, known to its worker.
+
+    gunicorn's own closes a connection whose answer has just said that it stays open, when the worker begins to drain
+    right then. So the worker's ``alive`` stays true, and it is the answers that change: `_will_close`.
+    """
 
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self.app = worker.course.app.counted
+        self.silent_since = time.monotonic()
 
     def connection_made(self, transport: Any) -> None:
         self.worker.clients.add(self)
@@ -47,13 +52,28 @@ class _Connection(ASGIProtocol):  # type: ignore[misc]
         self.worker.clients.discard(self)
         super().connection_lost(exc)
 
+    def _will_close(self, request: Any, response_requires_close: Any) -> bool:
+        return self.worker.course.draining or bool(super()._will_close(request, response_requires_close))
+
+    def _arm_keepalive_timer(self) -> None:
+        self.silent_since = time.monotonic()
+        super()._arm_keepalive_timer()
+
     def is_silent(self) -> bool:
         """Tell whether nothing is being asked or answered on it."""
-        if self._websocket is not None or self._h2_tasks or self._finishing_calls:
-            return False
-        if self._current_request is None:
-            return True
-        return bool(self._closed)
+        return self._websocket is None and not self._h2_tasks and self._current_request is None
+
+    def goes_on_draining(self) -> None:
+        """HTTP/2: go when the streams that are open have ended."""
+        h2 = getattr(self, "_h2_conn", None)
+        if h2 is not None:
+            h2.draining = True
+
+    def let_go(self) -> None:
+        """Close a silent connection, as its own timeout does."""
+        self._close_transport()
+        if self._request_ready is not None:
+            self._request_ready.set()
 
     async def bid_farewell(self) -> None:
         """Tell the client and the app that it is over: a websocket is closed with 1012."""
@@ -73,6 +93,8 @@ class _Asgi:
     """
 
     course: Course
+    says_close = True
+    clients: set[_Connection]
     cfg: Any
     log: Any
     loop: asyncio.AbstractEventLoop
@@ -82,12 +104,13 @@ class _Asgi:
     alive: bool
 
     def init_process(self) -> None:
-        self.clients: set[_Connection] = set()
+        self.clients = set()
         self._public: dict[str, tuple[asyncio.AbstractServer, socket.socket]] = {}
         self._serving: asyncio.Task[None] | None = None
         self._ticker: Ticker | None = None
         self._turn = asyncio.Event()
         self._tls: Any = None
+        self._leaving = False
         super().init_process()  # type: ignore[misc]
 
     def init_signals(self) -> None:
@@ -146,18 +169,22 @@ class _Asgi:
 
     def _change(self) -> None:
         self._turn.set()
-        if not self.alive:
+        if self._leaving:
             return
-        self.alive = False
+        self._leaving = True
         for server, _ in self._public.values():
             server.close()
         self._public.clear()
+        if self.course.draining:
+            self.course.announce()
+        for client in self.clients:
+            client.goes_on_draining()
         if self._serving is not None:
             # gunicorn's loop takes this as the end of its sleep, and shuts down.
             self._serving.cancel()
 
     async def _attach(self, key: str, listener: socket.socket) -> None:
-        if not self.alive:
+        if self._leaving:
             listener.close()
             raise EngineError(LEAVING)
         await self._detach(key)
@@ -165,7 +192,7 @@ class _Asgi:
         server = await self.loop.create_server(
             lambda: _Connection(self), sock=listener, ssl=self._tls, backlog=self.course.job.backlog
         )
-        if not self.alive:
+        if self._leaving:
             server.close()
             raise EngineError(LEAVING)
         self._public[key] = (server, listener)
@@ -187,19 +214,14 @@ class _Asgi:
         course = self.course
         if self._serving is not None and hasattr(self._serving, "uncancel"):
             self._serving.uncancel()
-        if not course.stopping:
-            await self._until(lambda: not self.clients, course, linger=True)
-            silent = [client for client in self.clients if client.is_silent()]
-            for client in silent:
-                client._close_transport()  # noqa: SLF001 - as its own timeout does
-            await self._until(lambda: not self.clients, course, linger=False)
-            if silent or self.clients:
-                course.told.closed(len(silent) + len(self.clients))
-            for client in list(self.clients):
-                await client.bid_farewell()
-            tasks = [client._task for client in self.clients if client._task is not None]  # noqa: SLF001
-            if tasks:
-                await asyncio.wait(tasks, timeout=_LAST_WORDS)
+        await self._drained()
+        if self.clients:
+            course.told.closed(len(self.clients))
+        for client in list(self.clients):
+            await client.bid_farewell()
+        tasks = [client._task for client in self.clients if client._task is not None]  # noqa: SLF001
+        if tasks and not course.stopping:
+            await asyncio.wait(tasks, timeout=_LAST_WORDS)
         for server in self.servers:
             server.close()
         if self._ticker is not None:
@@ -209,11 +231,16 @@ class _Asgi:
 
     _quick_shutdown = False
 
-    async def _until(self, over: Any, course: Course, *, linger: bool) -> None:
-        while not over() and not course.stopping:
-            end = course.linger_end if linger else course.give_up
-            if (left := end - time.monotonic()) <= 0:
-                return
+    async def _drained(self) -> None:
+        """Wait until all have gone or been given up, and let those go that have been silent for long enough."""
+        course = self.course
+        while self.clients and not course.stopping and (left := course.give_up - time.monotonic()) > 0:
+            quiet = [client for client in self.clients if client.is_silent()]
+            quiet = [client for client in quiet if course.has_waited_enough(client.silent_since)]
+            for client in quiet:
+                client.let_go()
+            if quiet:
+                course.told.closed(len(quiet))
             self._turn.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._turn.wait(), min(left, _LOOK))

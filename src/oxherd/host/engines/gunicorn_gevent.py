@@ -18,7 +18,7 @@ from .base import EngineError
 from .gunicorn_hosting import LEAVING, Errand, gunicorn_socket, keep_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .gunicorn_hosting import Course
 
@@ -46,8 +46,9 @@ class _Gevent:
 
     def init_process(self) -> None:
         self._servers: dict[str, Any] = {}
-        # Clients that are not private: socket and how many requests of it are being answered.
-        self._clients: dict[Any, int] = {}
+        # Clients that are not private: how many requests of each are being answered, and since when.
+        self._clients: dict[Any, tuple[int, float]] = {}
+        self._let_gone: set[Any] = set()
         self._ended = False
         super().init_process()  # type: ignore[misc]
 
@@ -101,11 +102,13 @@ class _Gevent:
             self._pause()
         for key in list(self._servers):
             self._detach(key)
-        silent = self._linger()
-        while self._clients and not self.course.stopping and time.monotonic() < self.course.give_up:
-            self._pause()
         if self.course.draining:
-            self.course.told.closed(silent + len(self._clients))
+            self.course.announce()
+        while self._clients and not self.course.stopping and time.monotonic() < self.course.give_up:
+            self._let_go()
+            self._pause()
+        if self._clients:
+            self.course.told.closed(sum(client not in self._let_gone for client in self._clients))
         self._ended = True
         for client in list(self._clients):
             with contextlib.suppress(OSError):
@@ -117,17 +120,15 @@ class _Gevent:
         self._turn.clear()
         self.course.passed(self.count())
 
-    def _linger(self) -> int:
-        """Wait for clients to speak; then end the reading side of those that have not. Returns how many."""
-        while self._clients and not self.course.stopping:
-            if time.monotonic() >= self.course.linger_end:
-                break
-            self._pause()
-        silent = [client for client, requests in self._clients.items() if not requests]
-        for client in silent:
+    def _let_go(self) -> None:
+        """End the reading side of connections that have been silent for long enough; their greenlets close them."""
+        for client, (requests, since) in list(self._clients.items()):
+            if requests or client in self._let_gone or not self.course.has_waited_enough(since):
+                continue
+            self._let_gone.add(client)
+            self.course.told.closed(1)
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RD)
-        return len(silent)
 
     # -- listeners ----------------------------------------------------------------------------------------------
 
@@ -171,12 +172,11 @@ class _Gevent:
         class Handler(handler_class):  # type: ignore[misc, valid-type]
             def handle(self) -> None:
                 client = self.socket
-                if not private:
-                    worker._clients[client] = 0
-                try:
+                if private:
                     super().handle()
-                finally:
-                    worker._clients.pop(client, None)
+                    return
+                with worker._connected(client):
+                    super().handle()
 
             def handle_one_response(self) -> None:
                 with worker._asked(self.socket):
@@ -200,22 +200,30 @@ class _Gevent:
         if private:
             self.handle(listener, client, address)  # type: ignore[attr-defined]
             return
-        self._clients[client] = 0
-        try:
+        with self._connected(client):
             self.handle(listener, client, address)  # type: ignore[attr-defined]
-        finally:
-            self._clients.pop(client, None)
 
     def handle_request(self, listener_name: Any, request: Any, client: Any, address: Any) -> None:
         with self._asked(client):
             super().handle_request(listener_name, request, client, address)  # type: ignore[misc]
 
     @contextlib.contextmanager
-    def _asked(self, client: Any) -> Any:
-        if client in self._clients:
-            self._clients[client] += 1
+    def _connected(self, client: Any) -> Iterator[None]:
+        self._clients[client] = (0, time.monotonic())
         try:
             yield
         finally:
-            if client in self._clients:
-                self._clients[client] -= 1
+            self._clients.pop(client, None)
+            self._let_gone.discard(client)
+
+    @contextlib.contextmanager
+    def _asked(self, client: Any) -> Iterator[None]:
+        self._count(client, 1)
+        try:
+            yield
+        finally:
+            self._count(client, -1)
+
+    def _count(self, client: Any, more: int) -> None:
+        if client in self._clients:
+            self._clients[client] = (self._clients[client][0] + more, time.monotonic())

@@ -179,7 +179,9 @@ class Course:
         self.draining = False
         self.stopping = False
         self.started = False
+        self._announced = False
         self.linger_end = math.inf
+        self._patience = min(job.keepalive, job.linger)
         self.give_up = math.inf
         self._due = time.monotonic()
         self._connections = -1
@@ -216,16 +218,34 @@ class Course:
         self.reason = self.reason or reason
 
     def drain(self) -> bool:
-        """Begin to drain; a second time end the linger. Returns whether it was the first time."""
+        """Begin to drain; a second time end the linger. Returns whether it was the first time.
+
+        `announce` is for whoever has stopped accepting: what connects after it was told finds a successor.
+        """
         now = time.monotonic()
         if self.draining:
-            self.linger_end = min(self.linger_end, now)
+            self.linger_end, self._patience = min(self.linger_end, now), 0.0
             return False
         self.draining = self.duck.on = True
         self.give_up = now + self.job.graceful_timeout
         self.linger_end = min(now + self.job.linger, self.give_up)
-        self.told.draining()
         return True
+
+    def announce(self) -> None:
+        """Tell that the lame duck has begun; idempotent."""
+        if not self._announced:
+            self._announced = True
+            self.told.draining()
+
+    def has_waited_enough(self, since: float) -> bool:
+        """Tell whether a connection that is silent may be closed.
+
+        Args:
+            since: When it became silent, CLOCK_MONOTONIC. One whose answer said that it stays open, and has only just
+                ended, is given time even after the linger: its client may be about to ask again.
+        """
+        now = time.monotonic()
+        return now >= self.linger_end and now >= since + self._patience
 
     # -- the tick -----------------------------------------------------------------------------------------------
 

@@ -232,6 +232,7 @@ class _Other:
         for place in self._places:
             if place.key:
                 place.clear()
+        self.course.announce()
         while self.count() and time.monotonic() < self.course.linger_end:
             self._hurry.wait(_LOOK)
         self._leaving = True

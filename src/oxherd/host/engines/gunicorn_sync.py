@@ -73,11 +73,12 @@ class _Sync:
 
     def drain(self) -> None:
         """Drain, or drain sooner."""
-        self.course.drain()
-        first = self.alive
+        first = self.course.drain()
         self.alive = False
         self._hurry.set()
         self.wake.push(_nothing)
+        # It accepts between two connections alone, and looks before it does.
+        self.course.announce()
         if first and self._client is not None:
             threading.Thread(target=self._watch, name="lame-duck", daemon=True).start()
 
@@ -113,10 +114,10 @@ class _Sync:
                     if listener is self._private or listener in self._listeners.values():
                         self._poller.register(listener, selectors.EVENT_READ)
                 resting.clear()
-        if self._cut:
-            self.course.told.closed(1)
         for key in list(self._listeners):
             self._detach(key)
+        if self._cut:
+            self.course.told.closed(1)
         self._private.close()
         self.wake.close()
         self._poller.close()

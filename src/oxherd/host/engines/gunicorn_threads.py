@@ -141,9 +141,9 @@ class _Threads:
 
     def drain(self) -> None:
         """Drain, or drain sooner."""
-        self.course.drain()
+        first = self.course.drain()
         self.alive = False
-        self.wake.push(self._stop_accepting)
+        self.wake.push(self._become_lame if first else self._stop_accepting)
 
     def halt(self) -> None:
         """Stop; `course.stopping` is set."""
@@ -229,6 +229,10 @@ class _Threads:
         for key in list(self._listeners):
             self._detach(key)
 
+    def _become_lame(self) -> None:
+        self._stop_accepting()
+        self.course.announce()
+
     def _accept_or_not(self, well: bool) -> None:
         accepting = well and self.nr_conns < self.worker_connections
         if accepting == self._accepting:
@@ -266,7 +270,8 @@ class _Threads:
     # -- connections --------------------------------------------------------------------------------------------
 
     def _wait(self, conn: Any, among: dict[Any, float], seconds: float, then: Callable[[Any], None]) -> None:
-        among[conn] = time.monotonic() + seconds
+        conn.since = time.monotonic()
+        among[conn] = conn.since + seconds
         conn.sock.setblocking(False)
         self.poller.register(conn.sock, selectors.EVENT_READ, lambda _file: then(conn))
 
@@ -338,27 +343,31 @@ class _Threads:
 
     def _let_go(self, now: float) -> None:
         """Close what has waited long enough, but not what has spoken since the poller looked."""
-        silence_ends = self.course.draining and now >= self.course.linger_end
-        closed = 0
-        for among in (self._silent, self._idle, self._closing):
-            for conn, patience in list(among.items()) if silence_ends else self._expired(among, now):
-                if silence_ends and among is self._closing and now < patience:
-                    continue
-                if among is not self._closing and self._has_spoken(conn):
+        for conn in self._expired(self._closing, now):
+            self._gone(conn)
+        for among in (self._silent, self._idle):
+            for conn in self._expired(among, now):
+                if self._has_spoken(conn):
+                    self._spoken(conn)
+                else:
+                    self._gone(conn)
+        if self.course.draining and now >= self.course.linger_end:
+            quiet = [conn for conn in (*self._silent, *self._idle) if self.course.has_waited_enough(conn.since)]
+            for conn in quiet:
+                if self._has_spoken(conn):
                     self._spoken(conn)
                     continue
-                closed += silence_ends and not conn.private and among is not self._closing
+                if not conn.private:
+                    self.course.told.closed(1)
                 self._gone(conn)
-        if closed:
-            self.course.told.closed(closed)
 
     @staticmethod
-    def _expired(among: dict[Any, float], now: float) -> list[tuple[Any, float]]:
+    def _expired(among: dict[Any, float], now: float) -> list[Any]:
         expired = []
         for conn, patience in among.items():
             if patience > now:
                 break
-            expired.append((conn, patience))
+            expired.append(conn)
         return expired
 
     @staticmethod

@@ -56,13 +56,11 @@ class _Uvicorn:
             raise SystemExit(code)
 
     def _told(self) -> Told:
-        told = self.course.told
-
         def draining() -> None:
             self.course.draining = True
-            told.draining()
+            self.course.announce()
 
-        return Told(started=self.course.ready, draining=draining, closed=told.closed)
+        return Told(started=self.course.ready, draining=draining, closed=self.course.told.closed)
 
     # -- for the engine -----------------------------------------------------------------------------------------
 
