@@ -51,6 +51,7 @@ _WSGI = {
     Feature.DISCONNECT: "WSGI has no way to say it",
     Feature.WEBSOCKETS: "WSGI has none",
 }
+_AS_IT_BEGAN = {Feature.IN_FLIGHT_CLOSE: "what has begun before the drain ends as it began; the next answer says it"}
 _NO_HTTP2 = {Feature.HTTP2: "the engine speaks HTTP/1.1"}
 
 KINDS = (
@@ -62,7 +63,7 @@ KINDS = (
         interface="wsgi",
         options={"worker_class": "gthread", "threads": 4},
         proxy={},
-        cannot={**_WSGI, **_NO_HTTP2},
+        cannot={**_WSGI, **_NO_HTTP2, **_AS_IT_BEGAN},
     ),
     Kind(
         name="gunicorn sync",
@@ -100,9 +101,7 @@ KINDS = (
         engine="granian",
         interface="asgi",
         proxy={"proxy_headers": True},
-        cannot={
-            Feature.IN_FLIGHT_CLOSE: "what has begun before the drain ends as it began; the next answer says it",
-        },
+        cannot=_AS_IT_BEGAN,
     ),
     Kind(name="granian wsgi", engine="granian", interface="wsgi", proxy={"proxy_headers": True}, cannot=_WSGI),
     Kind(name="hypercorn asgi", engine="hypercorn", interface="asgi", proxy={"proxy_headers": True}),
