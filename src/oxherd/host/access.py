@@ -10,11 +10,15 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from .engines.base import EngineError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-__all__ = ["AccessLog"]
+    from .engines.base import Job
+
+__all__ = ["AccessLog", "opened"]
 
 
 class AccessLog:
@@ -91,3 +95,17 @@ class AccessLog:
 
 def _target(path: str, query: str) -> str:
     return f"{path}?{query}" if query else path
+
+
+def opened(job: Job) -> AccessLog | None:
+    """Return the access log a job asks for; None where there is none, or where it is the engine's own affair.
+
+    Raises:
+        EngineError: It cannot be opened.
+    """
+    if not isinstance(job.access_log, str) or job.source != "app":
+        return None
+    try:
+        return AccessLog(job.access_log)
+    except OSError as error:
+        raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error

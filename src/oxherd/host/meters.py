@@ -174,8 +174,6 @@ class Meters:
         if entry >= 0:
             self._times[_FIRST_START + entry * _TABLE_WORDS] = 0.0
             self._free.append(entry)
-        if words[_IN_FLIGHT]:
-            words[_IN_FLIGHT] -= 1
         latency = now - started
         if int(now) != self._second:
             self._turn(int(now))
@@ -193,6 +191,9 @@ class Meters:
         words[_LATENCY + bisect_left(LATENCY_BOUNDS, latency)] += 1
         if latency > self._second_latency:  # noqa: PLR1730 - max() costs more than all the rest of the line
             self._second_latency = latency
+        # Last: who sees it gone from here finds it above.
+        if words[_IN_FLIGHT]:
+            words[_IN_FLIGHT] -= 1
 
     def add(
         self, now: float, *, classes: Sequence[int], aborted: int, latency: Sequence[int], longest: float, errors: int
@@ -208,17 +209,17 @@ class Meters:
             errors: How many were answered with 5xx or not at all.
         """
         words = self._words
-        for place, count in enumerate(classes, _CLASSES // 8):
+        for place, count in enumerate(classes, _CLASSES):
             words[place] += count
-        for place, count in enumerate(latency, _LATENCY // 8):
+        for place, count in enumerate(latency, _LATENCY):
             words[place] += count
-        words[_REQUESTS // 8] += sum(classes)
-        words[_ABORTED // 8] += aborted
-        self._turn(int(now))
+        words[_REQUESTS] += sum(classes)
+        words[_ABORTED] += aborted
+        if int(now) != self._second:
+            self._turn(int(now))
         self._second_requests += sum(classes) + aborted
         self._second_errors += errors
         self._second_latency = max(self._second_latency, longest)
-        self._write_second()
 
     def show(self, count: int, flying: Iterable[tuple[float, str]]) -> None:
         """Write the whole table of requests in flight, in place of `enter` and `leave`.
@@ -227,15 +228,14 @@ class Meters:
             count: How many there are.
             flying: When each began and its text, the oldest first; as many as there is room for are taken.
         """
-        self._words[_IN_FLIGHT // 8] = count
-        entry = 0
-        for entry, (started, text) in enumerate(itertools.islice(flying, ENTRIES), 1):
-            offset = _TABLE + (entry - 1) * _TABLE_ENTRY
+        self._words[_IN_FLIGHT] = count
+        entry = -1
+        for entry, (started, text) in enumerate(itertools.islice(flying, ENTRIES)):
+            offset = _TABLE + entry * _TABLE_ENTRY
             raw = text.encode("utf-8", "replace")[:_TEXT]
-            _HEAD.pack_into(self._map, offset, started, len(raw))
-            self._map[offset + _HEAD.size : offset + _HEAD.size + len(raw)] = raw
-        for free in range(entry, ENTRIES):
-            self._times[(_TABLE + free * _TABLE_ENTRY) // 8] = 0.0
+            self._map[offset : offset + _HEAD_SIZE + len(raw)] = _pack_head(started, len(raw)) + raw
+        for free in range(entry + 1, ENTRIES):
+            self._times[_FIRST_START + free * _TABLE_WORDS] = 0.0
 
     def _turn(self, second: int) -> None:
         """Write the second that is over and begin the next."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SERVICE_RESTART", "Websockets"]
 
 SERVICE_RESTART = 1012
+_DISCONNECT = {"type": "websocket.disconnect", "code": SERVICE_RESTART, "reason": "service restart"}
 
 
 class _Websocket:
@@ -28,12 +29,27 @@ class _Websocket:
         self._receive = receive
         self._send = send
         self._open = self._over = False
+        self._pending: Any = None
+        self._said = asyncio.Event()
 
     async def receive(self) -> Message:
-        return await self._receive()
+        if self._over and self._pending is not None:
+            return await self._ended()
+        pending: Any = self._receive()
+        if not hasattr(pending, "cancel"):
+            return await pending  # type: ignore[no-any-return]
+        # Granian's: a future, which holds a lock that closing waits for.
+        self._pending = pending
+        try:
+            return await pending  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            if not self._over:
+                raise
+        return await self._ended()
 
     async def send(self, message: Message) -> None:
         if self._over:
+            await self._said.wait()
             # What ASGI has for a client that is gone; frameworks take it as the disconnect it is.
             raise OSError("the websocket was closed with 1012: this worker leaves")
         if message["type"] == "websocket.accept":
@@ -44,11 +60,21 @@ class _Websocket:
             self._open = False
         await self._send(message)
 
+    async def _ended(self) -> Message:
+        # Not before the client was told: an app that returns has its connection closed without a reason.
+        await self._said.wait()
+        return _DISCONNECT
+
     async def leave(self) -> None:
         """Close it, unless the app has; one that was not accepted yet is refused (HTTP 403, or 500 by some)."""
         was_open, self._open, self._over = self._open, False, True
-        if was_open:
-            await self._send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "service restart"})
+        if self._pending is not None:
+            self._pending.cancel()
+        try:
+            if was_open:
+                await self._send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "service restart"})
+        finally:
+            self._said.set()
 
 
 class Websockets:

@@ -6,9 +6,8 @@ and `ducks`. What it keeps to itself is called here; `granian_options.check_vers
 
 from __future__ import annotations
 
+import abc
 import asyncio
-import logging
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,25 +15,23 @@ from typing import TYPE_CHECKING, Any
 from granian._futures import _new_cbscheduler
 from granian._granian import ASGIWorker, WSGIWorker
 from granian._loops import loops
-from granian.asgi import LifespanProtocol
-from granian.constants import Interfaces, RuntimeModes, TaskImpl
-from granian.log import LogLevels
+from granian.constants import Interfaces, TaskImpl
 from granian.server.common import WORKERS_METHODS
-from granian.server.mp import MPServer
-from granian.utils.proxies import wrap_asgi_with_proxy_headers, wrap_wsgi_with_proxy_headers
 
 from .. import ducks
+from ..access import opened
 from ..counting import Draining
 from ..tally import Tally
 from ..websockets import Websockets
 from .base import EngineError, StartupError
 from .granian_acceptors import Acceptors
 from .granian_calls import asgi_call, asgi_text, wsgi_call, wsgi_text
-from .granian_options import check_version, read_command, read_options
+from .granian_options import check_version, read_command
+from .granian_server import Lifespan, blocking_of, mode_of, server_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ..meters import Meters
     from .base import App, Engine, Job, Told
@@ -44,8 +41,6 @@ __all__ = ["GranianASGI", "GranianWSGI", "make", "prepare"]
 _PRIVATE = ""
 _TICK = 0.1
 _NO_TLS: tuple[Any, ...] = (False, None, None, None, "tls1.3", None, [], False)
-# How many threads of granian's own blocking pool (files), its default.
-_BLOCKING = 512
 
 
 def prepare(job: Job) -> Job:
@@ -60,7 +55,7 @@ def make(job: Job, app: App, meters: Meters, told: Told) -> Engine:
     return (GranianWSGI if app.interface == "wsgi" else GranianASGI)(job, app, meters, told)
 
 
-class _Granian:
+class _Granian(abc.ABC):
     """What both interfaces have in common; see `Engine`.
 
     Args:
@@ -79,21 +74,25 @@ class _Granian:
         self._meters = meters
         self._told = told
         self._draining = Draining()
+        self._log = opened(job)
         self._tally = Tally(meters, wsgi_text if app.interface == "wsgi" else asgi_text)
-        self._server, self._call = _server_of(job, app)
+        self._server, self._call = server_of(job, app)
         self._public: Acceptors | None = None
         self._hurry = threading.Event()
         self._stopping = threading.Event()
         self._leaver: threading.Thread | None = None
+        # Set when the app has started, or never will.
+        self._up = threading.Event()
         self._looked = 0.0
 
     # -- from other threads and from signal handlers ------------------------------------------------------------
 
     def accept(self, key: str, listener: socket.socket) -> None:
         """See `Engine.accept`."""
+        self._up.wait()
         if self._public is None or self._leaver is not None or self._stopping.is_set():
             listener.close()
-            raise EngineError("the worker is not serving" if self._public is None else "the worker is leaving")
+            raise EngineError("the worker has stopped" if self._public is None else "the worker is draining")
         self._public.add(key, listener)
 
     def release(self, key: str) -> None:
@@ -126,14 +125,15 @@ class _Granian:
 
     # -- what the interfaces do ---------------------------------------------------------------------------------
 
+    @abc.abstractmethod
     def _loop_name(self) -> str:
-        raise NotImplementedError
+        """Return what the app runs on."""
 
+    @abc.abstractmethod
     def _over(self) -> None:
         """Let `run` return; from any thread."""
-        raise NotImplementedError
 
-    def _farewell(self) -> None:
+    def _farewell(self) -> None:  # noqa: B027 - WSGI has nothing of the kind
         """Tell what is open, and would stay so for ever, that this is the end; from any thread."""
 
     def _busy(self) -> int:
@@ -143,16 +143,17 @@ class _Granian:
     # -- leaving ------------------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        self._told.draining()
+        began = time.monotonic()
+        graceful = began + self._job.graceful_timeout
+        self._draining.on = True
         public = self._public
+        if public is not None:
+            public.silence()
+        self._told.draining()
         if public is None:
             # The app is starting; nobody was ever let in.
             self._over()
             return
-        began = time.monotonic()
-        graceful = began + self._job.graceful_timeout
-        self._draining.on = True
-        public.silence()
         left = ducks.wait_until_gone(
             lambda: ducks.established(public.names), min(began + self._job.linger, graceful), self._hurry
         )
@@ -179,7 +180,7 @@ class _Granian:
 
         def serve(holder: Any, is_unix: bool, signal: Any) -> Any:
             sock = (None, holder)
-            threads = (server.runtime_threads, _blocking(server), server.blocking_threads)
+            threads = (server.runtime_threads, blocking_of(server), server.blocking_threads)
             http = (server.http, server.http1_settings, server.http2_settings)
             upgrades = (server.websockets,) if worker is ASGIWorker else ()
             made = worker(
@@ -196,7 +197,7 @@ class _Granian:
                 (None, None),
             )
             scheduler = _new_cbscheduler(loop, call, impl_asyncio=server.task_impl == TaskImpl.asyncio)
-            getattr(made, WORKERS_METHODS[_mode(server)][is_unix])(scheduler, loop, signal)
+            getattr(made, WORKERS_METHODS[mode_of(server)][is_unix])(scheduler, loop, signal)
             return made
 
         return Acceptors(serve, self._job.backlog)
@@ -218,13 +219,14 @@ class GranianASGI(_Granian):
         try:
             return int(loop.run_until_complete(self._main(private)))
         finally:
+            self._up.set()
             loop.close()
 
     async def _main(self, private: socket.socket) -> int:
         self._finished = finished = asyncio.Event()
         if self._leaver is not None or self._stopping.is_set():
             return 0
-        lifespan = _Lifespan(self._call)
+        lifespan = Lifespan(self._call)
         if self._server.interface != Interfaces.ASGINL and not await self._started(lifespan):
             return 0
         state, prefix = lifespan.state, self._server.url_path_prefix or ""
@@ -235,6 +237,7 @@ class GranianASGI(_Granian):
             state,
             tally=self._tally,
             draining=self._draining,
+            log=self._log.asgi if self._log else None,
             websocket=asgi_call(self._websockets.wrap(self._call), prefix, state),
         )
         self._tick(self._loop.time())
@@ -244,6 +247,7 @@ class GranianASGI(_Granian):
         over = threading.Event()
         self._tally.watch(over)
         self._told.started()
+        self._up.set()
         await finished.wait()
         over.set()
         self._tally.flush(time.monotonic())
@@ -254,7 +258,7 @@ class GranianASGI(_Granian):
             await lifespan.shutdown()
         return 0
 
-    async def _started(self, lifespan: _Lifespan) -> bool:
+    async def _started(self, lifespan: Lifespan) -> bool:
         """Wait for the app's startup; False where the worker is told to go meanwhile."""
         assert self._finished is not None
         starting = asyncio.ensure_future(lifespan.startup())
@@ -311,6 +315,7 @@ class GranianWSGI(_Granian):
         try:
             return self._serve(loop, private)
         finally:
+            self._up.set()
             loop.close()
 
     def _serve(self, loop: Any, private: socket.socket) -> int:
@@ -321,9 +326,11 @@ class GranianWSGI(_Granian):
             WSGIWorker, loop, wsgi_call(self._call, prefix, is_tls=self._server.ssl_ctx[0]), _NO_TLS
         )
         behind.add(_PRIVATE, private)
-        served = wsgi_call(self._call, prefix, tally=self._tally, draining=self._draining)
+        log = self._log.wsgi if self._log else None
+        served = wsgi_call(self._call, prefix, tally=self._tally, draining=self._draining, log=log)
         self._public = self._acceptors(WSGIWorker, loop, served, self._server.ssl_ctx)
         self._told.started()
+        self._up.set()
         due = time.monotonic()
         while not self._finished.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
@@ -343,73 +350,3 @@ class GranianWSGI(_Granian):
 
     def _over(self) -> None:
         self._finished.set()
-
-
-class _Lifespan(LifespanProtocol):  # type: ignore[misc]
-    """Granian's, that keeps what the app said of its failure."""
-
-    said = ""
-
-    def _handle_startup_failed(self, message: Mapping[str, Any]) -> None:
-        super()._handle_startup_failed(message)
-        self.said = str(message.get("message") or "")
-
-    # Granian's table names its own method.
-    _event_handlers = {  # noqa: RUF012 - as in the class it is of
-        **LifespanProtocol._event_handlers,  # noqa: SLF001
-        "lifespan.startup.failed": _handle_startup_failed,
-    }
-
-    def why(self) -> tuple[str, str]:
-        """Return why the startup failed, in a line and in full."""
-        lines = self.said.strip().splitlines()
-        return lines[-1] if lines else (repr(self.exc) if self.exc else "the app's startup failed"), self.said
-
-
-def _server_of(job: Job, app: App) -> tuple[Any, Callable[..., Any]]:
-    """Return granian's server, never to be started, for what it makes of its arguments; and the app to call."""
-    arguments, proxy = read_options(job)
-    arguments.pop("target", None)
-    if job.source == "app" or arguments.get("interface") is not Interfaces.ASGINL:
-        arguments["interface"] = Interfaces.WSGI if app.interface == "wsgi" else Interfaces.ASGI
-    if job.log_level is not None:
-        arguments["log_level"] = LogLevels(job.log_level.lower())
-    for name, given in (("ssl_cert", job.ssl_certfile), ("ssl_key", job.ssl_keyfile)):
-        arguments[name] = None if given is None else _existing(name, given)
-    try:
-        server = MPServer(app.label, **arguments)
-    except (OSError, ValueError, TypeError) as error:
-        raise EngineError(f"granian refuses its options: {type(error).__name__}: {error}") from error
-    if server.interface != Interfaces.WSGI and server.blocking_threads > 1:
-        raise EngineError("server_options.blocking_threads is for WSGI apps; granian takes 1 for ASGI")
-    if sys.version_info >= (3, 12):
-        server.task_impl = TaskImpl.asyncio
-    logging.getLogger("_granian").addFilter(_is_news)
-    call = app.call
-    if proxy is not None:
-        wrap = wrap_wsgi_with_proxy_headers if app.interface == "wsgi" else wrap_asgi_with_proxy_headers
-        call = wrap(call, trusted_hosts=proxy.trusted)
-    return server, call
-
-
-def _existing(name: str, given: str) -> Any:
-    from pathlib import Path  # noqa: PLC0415 - with TLS only
-
-    path = Path(given)
-    if not path.exists():
-        raise EngineError(f"{name}file {given} is not there")
-    return path
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    # Said by granian for every listener; here those come and go.
-    return not record.getMessage().startswith(("Started worker-", "Stopping worker-"))
-
-
-def _mode(server: Any) -> Any:
-    # "auto" is the several-threaded runtime for both interfaces, as in granian's own serve().
-    return RuntimeModes.mt if server.runtime_mode == RuntimeModes.auto else server.runtime_mode
-
-
-def _blocking(server: Any) -> int:
-    return int(server.runtime_blocking_threads or _BLOCKING)

@@ -111,9 +111,9 @@ class Acceptors:
         acceptor.worker = self._serve(holder, is_unix, acceptor.signal)
         deadline = time.monotonic() + _BEGIN
         while not ducks.registrations(acceptor.number):
-            if time.monotonic() > deadline:
+            # Ends early only where granian gave up at once.
+            if time.monotonic() > deadline or acceptor.ended.wait(0.001):
                 raise OSError("granian has not begun to accept")
-            time.sleep(0.001)
         return acceptor
 
     def remove(self, key: str) -> None:

@@ -41,6 +41,7 @@ def asgi_call(
     *,
     tally: Tally | None = None,
     draining: Draining | None = None,
+    log: Callable[[Any, int, float], None] | None = None,
     websocket: Callable[[Any], Awaitable[None]] | None = None,
     is_tls: bool = False,
 ) -> Callable[[Any], Awaitable[None]]:
@@ -52,6 +53,7 @@ def asgi_call(
         state: Of its lifespan; every request gets a copy.
         tally: What counts HTTP requests; None: nothing is counted.
         draining: While it is on, HTTP/1 answers say ``Connection: close``.
+        log: Called when a request is over, with scope, status (0: no whole answer) and seconds.
         websocket: What is run for a websocket instead, if anything.
         is_tls: Whether the app is to see https where the connection is plain: on the private listener of a worker
             that has TLS on its public ones.
@@ -93,11 +95,14 @@ def asgi_call(
         else:
             watcher.done()
             status = proto.sent_response_code
+        seconds = monotonic() - started
         del flying[watcher]
         if status == 200:
-            fine(monotonic() - started)
+            fine(seconds)
         else:
-            over((status, monotonic() - started))
+            over((status, seconds))
+        if log is not None:
+            log(scope, status, seconds)
 
     return counted
 
@@ -117,6 +122,7 @@ def wsgi_call(
     *,
     tally: Tally | None = None,
     draining: Draining | None = None,
+    log: Callable[[Any, int, float], None] | None = None,
     is_tls: bool = False,
 ) -> Callable[[Any, dict[str, Any]], int]:
     """Return what granian's threads run for a request of a WSGI app; see `asgi_call`."""
@@ -129,9 +135,9 @@ def wsgi_call(
         request = _Request(scope)
         flying[request] = started = monotonic()
         status = 500
+        environ = base | scope
         try:
             response = Response()
-            environ = base | scope
             if prefix:
                 environ["PATH_INFO"] = scope["PATH_INFO"][len(prefix) :] or "/"
             result = app(environ, response)
@@ -145,11 +151,14 @@ def wsgi_call(
                 proto.response_iter(response.status, headers, watched)
                 status = response.status if watched.is_whole else 0
         finally:
+            seconds = monotonic() - started
             del flying[request]
             if status == 200:
-                fine(monotonic() - started)
+                fine(seconds)
             else:
-                over((status, monotonic() - started))
+                over((status, seconds))
+            if log is not None:
+                log(environ, status, seconds)
         return status
 
     return counted

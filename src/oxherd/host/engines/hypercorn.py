@@ -7,29 +7,24 @@ for one connection is all here still (`TCPServer`, one object a connection); acc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib.metadata
-import os
 import ssl
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypercorn.app_wrappers import ASGIWrapper, WSGIWrapper
 from hypercorn.asyncio.lifespan import Lifespan
-from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.events import RawData
-from hypercorn.middleware import ProxyFixMiddleware
-from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 from hyperframe.frame import GoAwayFrame
 
-from ..counting import Draining, count_asgi
-from ..websockets import Websockets
 from .base import EngineError, StartupError
+from .hypercorn_apps import Apps
+from .hypercorn_connections import Connection, Server
 from .hypercorn_options import config_of, read_command
 
 if TYPE_CHECKING:
@@ -43,8 +38,6 @@ __all__ = ["Hypercorn", "make", "prepare"]
 
 _PRIVATE = ""
 _TICK = 0.1
-# As many as the executor of the loop has that hypercorn itself takes.
-_THREADS = min(32, (os.cpu_count() or 1) + 4)
 _LOOK = 0.05
 # What an HTTP/2 client that was told to go (with the highest stream number: "no more requests, please") needs to hear
 # it; only then is a connection without requests closed. RFC 9113, 6.8.
@@ -60,39 +53,6 @@ def prepare(job: Job) -> Job:
 def make(job: Job, app: App, meters: Meters, told: Told) -> Engine:
     """See `Loader.make`."""
     return Hypercorn(job, app, meters, told)
-
-
-class _TCPServer(TCPServer):  # type: ignore[misc]
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        # Hypercorn keeps a connection whose client has hung up until the keep-alive timer fires. A drain would wait
-        # for it, and the descriptor is needed.
-        await self.idle_task.stop()
-
-
-@dataclass(eq=False)
-class _Connection:
-    """One accepted connection: hypercorn's object for it, and the task that serves it."""
-
-    key: str
-    server: TCPServer
-    task: asyncio.Task[None]
-    told_to_go: float = 0.0
-
-    @property
-    def http2(self) -> Any:
-        """Hypercorn's protocol where the connection speaks HTTP/2, else None."""
-        # Not there before the connection's first step.
-        protocol = getattr(getattr(self.server, "protocol", None), "protocol", None)
-        return protocol if isinstance(protocol, H2Protocol) else None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered, or a websocket is open."""
-        if (http2 := self.http2) is not None:
-            return not http2.idle
-        protocol = getattr(getattr(self.server, "protocol", None), "protocol", None)
-        return protocol is not None and protocol.stream is not None
 
 
 class Hypercorn:
@@ -114,75 +74,35 @@ class Hypercorn:
         self._meters = meters
         self._told = told
         self._config, proxy = config_of(job)
-        if proxy is not None and app.interface == "wsgi":
-            raise EngineError(
-                "server_options.proxy_headers: hypercorn reads them for ASGI apps only;"
-                ' use werkzeug.middleware.proxy_fix.ProxyFix in the app, or server = "gunicorn"'
-            )
-        self._websockets = Websockets()
-        self._draining = Draining()
-        self._threads = ThreadPoolExecutor(_THREADS, "hypercorn-wsgi") if app.interface == "wsgi" else None
-        self._answered = -1
+        self._apps = Apps(job, app, meters, self._config, proxy)
         self._tls = self._config.create_ssl_context()
-        self._app = self._wrapped(app, proxy)
-        self._private_app = ASGIWrapper(self._behind(app))
         self._context = WorkerContext(None)
         self._state: dict[str, Any] = {}
-        self._servers: dict[str, asyncio.base_events.Server] = {}
-        self._connections: set[_Connection] = set()
+        self._servers: dict[str, tuple[Any, socket.socket]] = {}
+        self._connections: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Asked from a signal handler, at any point of the loop or before there is one.
         self._drains = 0
         self._stopping = False
         self._news: asyncio.Event | None = None
-
-    def _asgi(self, app: App) -> Any:
-        if app.interface == "asgi":
-            return app.call
-        return self._threaded(WSGIWrapper(app.call, self._config.wsgi_max_body_size))
-
-    def _wrapped(self, app: App, proxy: Any) -> Any:
-        """Return what is served in public: counted, and known to the drain."""
-        call = count_asgi(self._websockets.wrap(self._asgi(app)), self._meters, self._draining)
-        if proxy is not None:
-            call = ProxyFixMiddleware(call, mode=proxy.mode, trusted_hops=proxy.hops)
-        return ASGIWrapper(call)
-
-    def _behind(self, app: App) -> Any:
-        """Return what the private listener is served by: the same app, uncounted, and never with TLS."""
-        call, is_tls = self._asgi(app), self._tls is not None
-
-        async def probed(scope: Any, receive: Any, send: Any) -> None:
-            if is_tls and scope["type"] == "http":
-                # The app must not answer a probe with a redirect to https.
-                scope["scheme"] = "https"
-            await call(scope, receive, send)
-
-        return probed
-
-    def _threaded(self, wsgi: Any) -> Any:
-        """Return hypercorn's ASGI app around a WSGI app, its threads known here: their number, and that they work."""
-
-        async def call(scope: Any, receive: Any, send: Any) -> None:
-            assert self._loop is not None
-            loop = self._loop
-
-            def call_soon(function: Any, *args: Any) -> Any:
-                return asyncio.run_coroutine_threadsafe(function(*args), loop).result()
-
-            await wsgi(scope, receive, send, functools.partial(loop.run_in_executor, self._threads), call_soon)
-
-        return call
+        self._up = threading.Event()
+        self._is_over = False
 
     # -- from other threads and from signal handlers ------------------------------------------------------------
 
     def accept(self, key: str, listener: socket.socket) -> None:
         """See `Engine.accept`."""
-        self._on_loop(self._open(key, listener, self._tls))
+        try:
+            self._on_loop(lambda: self._add(key, listener))
+        except EngineError:
+            listener.close()
+            raise
 
     def release(self, key: str) -> None:
         """See `Engine.release`."""
-        self._on_loop(self._close(key))
+        # One that has left has closed them all.
+        with contextlib.suppress(EngineError):
+            self._on_loop(lambda: self._close(key))
 
     def drain(self) -> None:
         """See `Engine.drain`."""
@@ -209,12 +129,13 @@ class Hypercorn:
         if self._loop is not None and self._news is not None:
             self._loop.call_soon_threadsafe(self._news.set)
 
-    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+    def _on_loop(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something on the loop as soon as the app is up, and return when it is done."""
+        self._up.wait()
         loop = self._loop
-        if loop is None or loop.is_closed():
-            work.close()
-            raise EngineError("the worker is not serving")
-        asyncio.run_coroutine_threadsafe(work, loop).result()
+        if loop is None or self._is_over:
+            raise EngineError("the worker has stopped")
+        asyncio.run_coroutine_threadsafe(work(), loop).result()
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -227,6 +148,8 @@ class Hypercorn:
         try:
             return loop.run_until_complete(self._main(private))
         finally:
+            self._is_over = True
+            self._up.set()
             self._end(loop)
 
     def _new_loop(self) -> asyncio.AbstractEventLoop:
@@ -255,13 +178,14 @@ class Hypercorn:
     async def _main(self, private: socket.socket) -> int:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        lifespan = Lifespan(self._app, self._config, self._loop, self._state)
+        lifespan = Lifespan(self._apps.public, self._config, self._loop, self._state)
         task = self._loop.create_task(lifespan.handle_lifespan())
         if not await self._started(lifespan, task):
             return 0
         self._tick(self._loop.time())
         await self._open(_PRIVATE, private, None)
         self._told.started()
+        self._up.set()
         await self._until(lambda: self._drains > 0, None)
         if not self._stopping:
             await self._leave()
@@ -305,18 +229,10 @@ class Hypercorn:
     def _tick(self, due: float) -> None:
         assert self._loop is not None
         now = self._loop.time()
-        if self._serves():
+        if self._apps.serves:
             self._meters.tick(time.monotonic(), max(0.0, now - due))
         self._meters.connected(len(self._public()))
         self._loop.call_at(now + _TICK, self._tick, now + _TICK)
-
-    def _serves(self) -> bool:
-        """Whether a request that came now would be answered: for WSGI, a thread is free or one was answered meanwhile."""
-        if self._threads is None:
-            return True
-        reading = self._meters.read()
-        seen, self._answered = self._answered, reading.requests + reading.aborted
-        return reading.in_flight < _THREADS or self._answered != seen
 
     async def _until(self, done: Callable[[], bool], deadline: float | None) -> bool:
         """Wait until something is so, or it is time, or the worker is to stop; returns whether it is so.
@@ -334,36 +250,60 @@ class Hypercorn:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            await asyncio.wait({asyncio.ensure_future(self._news.wait())}, timeout=min(left, _LOOK))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), min(left, _LOOK))
         return done()
+
+    async def _pause(self, seconds: float) -> None:
+        assert self._loop is not None
+        over = self._loop.create_future()
+        timer = self._loop.call_later(seconds, over.set_result, None)
+        try:
+            await over
+        finally:
+            timer.cancel()
 
     # -- listeners and connections ------------------------------------------------------------------------------
 
-    async def _open(self, key: str, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _add(self, key: str, listener: socket.socket) -> None:
         if self._drains or self._stopping:
-            listener.close()
-            raise EngineError("the worker is leaving")
+            raise EngineError("the worker is draining")
+        await self._close(key)
+        await self._open(key, listener, self._tls)
+
+    async def _open(self, key: str, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         listener.setblocking(False)
-        self._servers[key] = await asyncio.start_server(
+        server = await asyncio.start_server(
             functools.partial(self._serve, key),
             sock=listener,
             backlog=self._job.backlog,
             ssl=tls,
             ssl_handshake_timeout=self._config.ssl_handshake_timeout if tls is not None else None,
         )
+        self._servers[key] = (server, listener)
 
     async def _close(self, key: str) -> None:
-        if (server := self._servers.pop(key, None)) is not None:
-            # Not wait_closed(): from Python 3.12 on it waits for the connections too.
-            server.close()
+        if key not in self._servers:
+            return
+        server, listener = self._servers.pop(key)
+        if isinstance(self._loop, asyncio.SelectorEventLoop):
+            # A connection asyncio has accepted a moment ago is not the server's yet, and is dropped if that is closed
+            # before it is: first no more of them, then a round of the loop for those there are.
+            self._loop.remove_reader(listener.fileno())
+            await self._pause(0)
+        # Not wait_closed(): from Python 3.12 on it waits for the connections too.
+        server.close()
+        # uvloop closes the descriptor in a later round of the loop.
+        while listener.fileno() >= 0:
+            await self._pause(0.001)
 
     async def _serve(self, key: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._loop is not None
         task = asyncio.current_task()
         assert task is not None
-        app = self._private_app if key == _PRIVATE else self._app
-        server = _TCPServer(app, self._loop, self._config, self._context, self._state, reader, writer)
-        connection = _Connection(key, server, task)
+        app = self._apps.private if key == _PRIVATE else self._apps.public
+        server = Server(app, self._loop, self._config, self._context, self._state, reader, writer)
+        connection = Connection(key, server, task)
         self._connections.add(connection)
         try:
             await server
@@ -375,23 +315,23 @@ class Hypercorn:
             if self._drains and self._news is not None:
                 self._news.set()
 
-    def _public(self) -> list[_Connection]:
+    def _public(self) -> list[Connection]:
         return [one for one in tuple(self._connections) if one.key != _PRIVATE]
 
     # -- leaving ------------------------------------------------------------------------------------------------
 
     async def _leave(self) -> None:
         began = time.monotonic()
-        self._told.draining()
-        self._draining.on = True
+        self._apps.draining.on = True
         for key in [key for key in self._servers if key != _PRIVATE]:
             await self._close(key)
+        self._told.draining()
         farewell = asyncio.ensure_future(self._say_goodbye())
         await self._until(lambda: not self._public() or self._drains > 1, began + self._job.linger)
         farewell.cancel()
         idle = [one for one in self._public() if not one.busy]
         # From here on hypercorn closes what is idle, and what it answers after it has answered it.
-        await self._websockets.leave()
+        await self._apps.websockets.leave()
         await self._context.terminated.set()
         await self._until(lambda: not self._public(), began + self._job.graceful_timeout)
         self._told.closed(len({*idle, *self._public()}))
@@ -410,7 +350,7 @@ class Hypercorn:
                     http2.connection.close_connection()
                     await one.server.protocol_send(RawData(data=http2.connection.data_to_send()))
                     one.server.writer.close()
-            await asyncio.sleep(_LOOK)
+            await self._pause(_LOOK)
 
     async def _hang_up(self) -> None:
         await self._context.terminated.set()
