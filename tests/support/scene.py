@@ -22,7 +22,9 @@ __all__ = ["LOSS_APPS", "Scene", "told"]
 LOSS_APPS = Path(__file__).resolve().parent.parent / "loss" / "apps"
 
 # Those who say nothing say it for less long, so that a worker that leaves is not waited for.
-SHORT: dict[str, object] = {"idle_think": [0.3, 0.9], "silent_wait": [0.2, 0.8], "slow_take": [0.2, 0.5]}
+SHORT: dict[str, object] = {"idle_think": [0.2, 0.6], "silent_wait": [0.1, 0.5], "slow_take": [0.2, 0.5]}
+# And websockets, which say nothing of their end, are closed sooner.
+SHORT_DRAIN = 'graceful_timeout = "1s"\n'
 
 HEALTH = """
 [processes.web.health_check]
@@ -53,8 +55,9 @@ class Scene:
     def start(self, more: str = "", health: str = HEALTH) -> None:
         """Write the oxfile, with more lines for ``[processes.web]``, and start it."""
         self.release()
+        drain = "" if self.full else SHORT_DRAIN
         self.ox.oxfile(
-            f'[processes.web]\n{self.served.lines(self.port)}working_dir = "{LOSS_APPS}"\n{more}\n'
+            f'[processes.web]\n{self.served.lines(self.port)}working_dir = "{LOSS_APPS}"\n{drain}{more}\n'
             f'[processes.web.env]\nLOSS_DIR = "{self.directory}"\n{health.format(port=self.port)}'
         )
         self.ox.ok("start")
