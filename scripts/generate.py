@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import generate_errors
 import generate_lifecycle
+import generate_rollout
 
 from oxherd.cli.reference import reference
 from oxherd.config.reference import reference_markdown, schema_text
@@ -21,6 +22,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/concepts/lifecycle.md": generate_lifecycle.page,
+    "docs/concepts/reloading.md": generate_rollout.page,
     "docs/reference/cli.md": reference,
     "docs/reference/errors.md": generate_errors.page,
     "docs/reference/oxfile.md": reference_markdown,

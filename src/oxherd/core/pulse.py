@@ -7,8 +7,8 @@ Pure: the time of the last tick and the time now are arguments. The rules:
   nobody: a look that comes much later than the one before it counts as one ordinary look and gives no new verdict.
 * `PulsePolicy.lend_after` of silence: STALLED, its listeners are lent. `slow_after`: SLOW, told once an episode.
   ``block_timeout``: BLOCKED, its stacks are saved and it is replaced.
-* After a silence it takes `PulsePolicy.good_looks` looks in a row, each with a new tick, before it has RECOVERED: a loop
-  that limps from blocking call to blocking call does not get its listeners back in between.
+* After a silence it takes `PulsePolicy.good_looks` looks with a new tick, with no such silence between them, before it
+  has RECOVERED: a loop that limps from blocking call to blocking call does not get its listeners back in between.
 * A worker that is booting or draining is not judged at all. Importing for a minute is no hang: the boot deadline is
   another clock; and who drains has nothing to lend and a stop timeout of its own.
 
@@ -35,7 +35,7 @@ class PulsePolicy:
         lend_after: Silence after which the listeners are lent.
         slow_after: Silence after which it is told.
         block_timeout: Silence after which the worker is condemned; None or 0 is never.
-        good_looks: Looks in a row with a new tick before the listeners are given back, at least 1.
+        good_looks: Looks with a new tick before the listeners are given back, at least 1.
     """
 
     interval: float = 0.1
@@ -63,7 +63,7 @@ class PulseState:
         looked_at: Monotonic time of the last look, or None before the first.
         ticked_at: The tick that was seen then.
         silence: Seconds without a new tick while somebody looked.
-        good: Looks in a row with a new tick.
+        good: Looks with a new tick since the last silence that was long enough to be stalled.
         stalled: Whether its listeners are to be lent.
         told: Whether SLOW was given in this episode.
         blocked: Whether BLOCKED was given in this episode.
@@ -113,7 +113,9 @@ def judge(
     seen = replace(state, looked_at=now, ticked_at=max(ticked_at, state.ticked_at), silence=silence)
     if ticked and silence < policy.lend_after:
         return _ticking(seen, policy)
-    return (replace(seen, good=0), PulseVerdict.NONE) if late else _silent(replace(seen, good=0), policy)
+    # A worker that ticks more seldom than it is looked at is well between two ticks.
+    quiet = replace(seen, good=0) if silence >= policy.lend_after else seen
+    return (quiet, PulseVerdict.NONE) if late else _silent(quiet, policy)
 
 
 def _ticking(state: PulseState, policy: PulsePolicy) -> tuple[PulseState, PulseVerdict]:

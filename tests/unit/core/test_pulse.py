@@ -88,6 +88,14 @@ def test_a_loop_that_limps_does_not_get_its_listeners_back_in_between():
     assert watch.runs(1).verdicts == [STALLED, RECOVERED]
 
 
+def test_a_worker_that_ticks_more_seldom_than_it_is_looked_at_recovers_too():
+    """gunicorn's workers tick every 0.2 s."""
+    watch = Watch().runs(1).silent(0.5)
+    for _ in range(3):
+        watch.runs(0.1).silent(0.1)
+    assert watch.verdicts == [STALLED, RECOVERED]
+
+
 def test_slow_is_told_anew_in_a_new_episode():
     watch = Watch().runs(1).silent(1.5).runs(1).silent(1.5)
     assert watch.verdicts == [STALLED, SLOW, RECOVERED, STALLED, SLOW]
