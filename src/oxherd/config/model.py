@@ -372,6 +372,11 @@ class ProcessSpec:
         """Whether Oxherd's own workers serve it."""
         return self.host is not None and self.host.way is HostWay.HOSTED
 
+    @property
+    def passed(self) -> bool:
+        """Whether it is a program that gets listeners of the supervisor as descriptors."""
+        return self.host is not None and self.host.way is HostWay.PASSED and bool(self.host.bind)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oxfile:

@@ -77,6 +77,8 @@ class Duties:
         if not spec.hosted:
             # A worker says itself when its app has started; until then there is nothing to ask.
             self.probe(handle)
+        if spec.passed and self._supervisor.hosting is not None:
+            self._supervisor.hosting.passing.watch(handle)
         if machine.pid is not None and (spec.limits.memory is not None or spec.limits.cpu_percent is not None):
             self._sampler.watch(handle, machine.pid, spec.limits)
 
@@ -93,14 +95,15 @@ class Duties:
                 group=spec.group,
                 umask=spec.umask,
             )
-            worker = handle.worker
-            own = worker is not None and (private_endpoint(spec) or private_readiness(spec))
+            worker, passed = handle.worker, handle.passed
+            own = private_endpoint(spec) or private_readiness(spec)
+            path = worker.private if worker is not None else passed.private if passed is not None else ""
             self._prober.watch(
                 handle,
                 spec.health,
                 context,
                 self._supervisor.loop.now(),
-                private=worker.private if worker is not None and own else None,
+                private=path if path and own else None,
                 lifelong=worker is not None,
             )
 
@@ -113,7 +116,6 @@ class Duties:
     def probed(self, key: Hashable, verdict: Verdict, result: ProbeResult) -> None:
         """Take the result of a probe."""
         handle = _handle(key)
-        number = handle.machine.incarnation
         before, handle.health = handle.health, self._prober.word(handle)
         if handle.health == "failing" and before != "failing" and handle.machine.state is State.RUNNING:
             self._supervisor.announce(handle, "health-failing", result.detail)
@@ -121,14 +123,19 @@ class Duties:
             case Verdict.READY | Verdict.RECOVERED:
                 if result.check is Check.READINESS and handle.unready:
                     self._traffic(handle, "")
-                if self._prober.ready(handle):
-                    self._supervisor.feed(handle, BecameReady(number))
+                self.ready(handle)
             case Verdict.UNHEALTHY:
                 self._condemn(handle, Reason.UNHEALTHY, result.detail)
             case Verdict.NOT_READY:
                 self._traffic(handle, result.detail)
             case Verdict.NONE:
                 pass
+
+    def ready(self, handle: InstanceHandle) -> None:
+        """Something speaks for an incarnation: it is ready if all that is asked of it does."""
+        accepts = handle.passed is None or handle.passed.accepts
+        if accepts and self._prober.ready(handle):
+            self._supervisor.feed(handle, BecameReady(handle.machine.incarnation))
 
     def _traffic(self, handle: InstanceHandle, why_not: str) -> None:
         """A worker is to get no connections, or is to get them again; its app decides, and it is not restarted for it."""
@@ -144,7 +151,8 @@ class Duties:
             self._supervisor.feed(handle, Condemned(handle.machine.incarnation, reason, detail))
 
         wanted = handle.spec.restart.mode is not RestartMode.NEVER
-        if wanted and handle.worker is not None and handle.machine.state is State.RUNNING and handle.pinned is None:
+        several = handle.worker is not None or handle.passed is not None
+        if wanted and several and handle.machine.state is State.RUNNING and handle.pinned is None:
             text = f"{reason.value}: {detail}; its replacement comes first"
             if self._supervisor.rolls.replace(handle, _RECYCLE[reason], text, condemn):
                 return

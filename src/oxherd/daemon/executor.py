@@ -11,7 +11,7 @@ import os
 
 from oxherd.core.events import Exited, Spawned, SpawnFailed, Swept, TimerFired
 from oxherd.daemon.environment import child_environment, substitute
-from oxherd.errors import OxherdError, SpawnError
+from oxherd.errors import ListenError, OxherdError, SpawnError
 from oxherd.system.spawn import LaunchRequest
 
 TYPE_CHECKING = False
@@ -89,7 +89,7 @@ class Executor:
             return
         try:
             launch = self._launch(handle)
-        except SpawnError as error:
+        except (SpawnError, ListenError) as error:
             self.could_not(handle, number, error)
             return
         except (OSError, OxherdError) as error:
@@ -142,6 +142,9 @@ class Executor:
             cgroups=self._cgroups.join(handle),
             no_new_privs=spec.user is not None,
         )
+        if spec.passed:
+            # Their addresses are the supervisor's, their descriptors the program's.
+            request = self.need_hosting().passing.outfit(handle, request)
         launch = self._system.launch(request)
         for pipe in handle.pipes:
             pipe.close_child_end()
@@ -269,6 +272,9 @@ class Executor:
         if handle.worker is not None:
             handle.worker.close()
             handle.worker = None
+        if handle.passed is not None:
+            handle.passed.close()
+            handle.passed = None
         for pipe in handle.pipes:
             pipe.close_child_end()
             pipe.finish()

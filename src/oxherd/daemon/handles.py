@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.children import Child
     from oxherd.system import loop
     from oxherd.system.cgroups import CgroupHandle
+    from oxherd.system.passed_handle import PassedHandle
     from oxherd.system.ports import Pipe, Sink
     from oxherd.system.spawn import Launch
     from oxherd.system.worker_handle import WorkerHandle
@@ -41,7 +42,7 @@ def life_policy(spec: ProcessSpec) -> LifePolicy:
         stop_signal=spec.stop.signal,
         stop_timeout=spec.stop.timeout,
         start_delay=spec.start_delay,
-        settle=None if oneshot or spec.health is not None or spec.hosted else SETTLE,
+        settle=None if oneshot or spec.health is not None or spec.hosted or spec.passed else SETTLE,
         ready_timeout=_boot_timeout(spec),
         oneshot=oneshot,
         run_timeout=run_timeout,
@@ -75,11 +76,13 @@ class InstanceHandle:
         "failure",
         "health",
         "launch",
+        "leaving",
         "leftovers_told",
         "machine",
         "main_pid",
         "memory_peak",
         "oom_before",
+        "passed",
         "pinned",
         "pipes",
         "process",
@@ -118,6 +121,8 @@ class InstanceHandle:
         self.memory_peak = 0
         self.pinned: Pin | None = None  # what it runs under while a reload is not over
         self.worker: WorkerHandle | None = None  # of a hosted process, while there is one
+        self.passed: PassedHandle | None = None  # of a program that was passed its listeners, while there is one
+        self.leaving = False  # takes no new connection; its stop signal comes when it has none, or a little later
         self.failure: dict[str, object] | None = None  # what the app's interpreter said about a failed start
         self.unready = ""  # why it takes no traffic although it is healthy, by its readiness check
         self.cards: collections.deque[dict[str, object]] = collections.deque(maxlen=5)
@@ -139,6 +144,11 @@ class InstanceHandle:
     def mark(self) -> str:
         """The value of OXHERD_MARK of the current incarnation."""
         return f"{self.key}/{self.machine.incarnation}"
+
+    @property
+    def status(self) -> str:
+        """The word of the STATUS column."""
+        return "stopping" if self.leaving else self.machine.status
 
     @property
     def down(self) -> bool:

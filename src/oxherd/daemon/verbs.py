@@ -225,6 +225,8 @@ class Verbs:
         def settled(answer: dict[str, object]) -> None:
             """The transaction is through: take the oxfile, and do what was not part of it."""
             after, notes = self._register(args, running_too=True)
+            said = answer.get("notes")
+            notes = [*(said if isinstance(said, list) else []), *notes]
             self._hooks.mark(hooks)
             fresh = [name for name in names_of(args) if name not in known]
             batches = self._keeper.refit(after, [unit.process for unit in whole])

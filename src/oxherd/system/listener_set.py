@@ -105,6 +105,11 @@ class ListenerSet:
         """How many slots have listeners; scaling down does not lower it."""
         return self._slots
 
+    @property
+    def shared(self) -> bool:
+        """Whether there is one listener an address for all slots."""
+        return self._shared
+
     # -- opening and closing ------------------------------------------------------------------------------------
 
     def ensure(self, slots: int) -> tuple[str, ...]:
@@ -137,6 +142,20 @@ class ListenerSet:
         self._addresses = [address for address in self._addresses if address not in gone]
         closed = tuple(key for key, listener in self._listeners.items() if listener.address in gone)
         self._close(closed)
+        return closed
+
+    def trim(self, slots: int) -> tuple[str, ...]:
+        """Give up the listeners of slots from ``slots`` on, which nobody can be asked to accept from any more.
+
+        Connections in their queues are reset. For programs that were passed a listener each; workers lend theirs.
+
+        Returns:
+            The keys of the listeners that were closed.
+        """
+        numbers = {key: key.partition("/")[0] for key in self._listeners}
+        closed = tuple(key for key, slot in numbers.items() if slot != SHARED and int(slot) >= slots)
+        self._close(closed)
+        self._slots = min(self._slots, slots)
         return closed
 
     def close(self) -> None:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from oxherd.config.model import LimitSpec, LogSpec
+    from oxherd.core.endpoint import Address
     from oxherd.core.exits import ExitStatus
     from oxherd.system.logs.echo import Echo
     from oxherd.system.loop import Loop
+    from oxherd.system.outside import Stopped
     from oxherd.system.tree import ProcessTable
 
 __all__ = ["Machine"]
@@ -138,6 +140,24 @@ class Machine:
     def catches(self, pid: int, signum: int) -> bool:
         """Whether a process has a handler for a signal."""
         return identity.catches(pid, signum)
+
+    def accepting(self, pids: Iterable[int], inode: int) -> bool | None:
+        """Whether some processes accept from a listener."""
+        from oxherd.system import outside  # noqa: PLC0415 - only where listeners are passed to a program
+
+        return outside.accepting(pids, inode)
+
+    def stop_accepting(self, pids: Iterable[int], inode: int) -> Stopped:
+        """Make some processes stop accepting from a listener."""
+        from oxherd.system import outside  # noqa: PLC0415
+
+        return outside.stop_accepting(pids, inode)
+
+    def established(self, pids: Iterable[int], addresses: Iterable[Address]) -> int:
+        """Return how many connections to some addresses some processes have."""
+        from oxherd.system import outside  # noqa: PLC0415
+
+        return outside.established(pids, addresses)
 
     def open_sink(
         self,

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from oxherd.config.model import LimitSpec, LogSpec
+    from oxherd.core.endpoint import Address
     from oxherd.core.exits import ExitStatus
     from oxherd.system.cgroups import CgroupHandle
     from oxherd.system.logs.echo import Echo
     from oxherd.system.loop import Loop
+    from oxherd.system.outside import Stopped
     from oxherd.system.resources import TreeSample
     from oxherd.system.spawn import Launch, LaunchRequest
     from oxherd.system.tree import ProcessTable
@@ -135,6 +137,15 @@ class System(Protocol):
 
     def catches(self, pid: int, signum: int) -> bool:
         """Whether a process has a handler for a signal."""
+
+    def accepting(self, pids: Iterable[int], inode: int) -> bool | None:
+        """Whether some processes accept from a listener; None where it cannot be told."""
+
+    def stop_accepting(self, pids: Iterable[int], inode: int) -> Stopped:
+        """Make some processes stop accepting from a listener, and go on with the connections they have."""
+
+    def established(self, pids: Iterable[int], addresses: Iterable[Address]) -> int:
+        """Return how many connections to some addresses some processes have."""
 
     def open_sink(
         self,

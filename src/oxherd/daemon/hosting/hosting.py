@@ -12,7 +12,9 @@ from oxherd.core.events import BecameReady
 from oxherd.core.instance import Desired, State
 from oxherd.daemon.hosting.births import Births
 from oxherd.daemon.hosting.host import Host
+from oxherd.daemon.hosting.leaving import Leaving
 from oxherd.daemon.hosting.lending import Lending
+from oxherd.daemon.hosting.passing import Passing, others_live
 from oxherd.daemon.hosting.pulses import Pulses
 from oxherd.daemon.hosting.zygotes import Zygotes
 from oxherd.daemon.rolling.recycling import Recycling
@@ -86,6 +88,8 @@ class Hosting:
         )
         self.lending = Lending(self.serves, supervisor.announce)
         self.pulses = Pulses(supervisor, self)
+        self.passing = Passing(supervisor, self, os.path.join(home.runtime, "workers"))
+        self.leaving = Leaving(supervisor)
         self._observers: list[Callable[[InstanceHandle], None]] = []
         self.failures: dict[ProcessHandle, dict[str, object] | None] = {}
         self._recycling = Recycling(supervisor, self)
@@ -134,7 +138,23 @@ class Hosting:
         Raises:
             OxherdError: An address cannot be had; says why, and who has it.
         """
+        assert handle.spec.host is not None
+        if host.listeners is not None and host.listeners.shared is not (handle.spec.host.balance == "shared"):
+            # Another way to serve, which nobody else of the process does in the old way any more.
+            self._give_up(host, handle)
         self._open(host, handle.spec, max(handle.slot + 1, host.process.wanted_instances))
+
+    def make_way(self, handle: InstanceHandle) -> None:
+        """A program is about to be started that opens its own listeners: those of an earlier generation are in its way."""
+        host = self._hosts.get(handle.process)
+        if host is not None:
+            self._give_up(host, handle)
+
+    def _give_up(self, host: Host, handle: InstanceHandle) -> None:
+        """Close the listeners, unless others of the process still serve from them."""
+        if host.listeners is not None and not others_live(handle):
+            host.listeners.close()
+            host.listeners = None
 
     def _open(self, host: Host, spec: ProcessSpec, slots: int) -> None:
         assert spec.host is not None
@@ -159,9 +179,11 @@ class Hosting:
 
     def changed(self, handle: InstanceHandle) -> None:
         """An instance of any kind has changed."""
+        self.leaving.changed(handle)
         host = self._hosts.get(handle.process)
         if host is None:
             return
+        self.passing.changed(host, handle)
         machine = handle.machine
         if machine.state is State.SPAWNING and machine.desired is Desired.DOWN:
             self._births.cancel(handle)
@@ -221,17 +243,20 @@ class Hosting:
             then: Called once, with "" or with what is wrong.
         """
         host = self.host(process)
-        release = host.release(pin.generation, pin.spec, pin.env)
-        release.kept = True
         for known in host.releases.values():
             known.kept = True
         try:
             # A program that brought its own listener holds the address until it is stopped.
-            if process.spec.hosted:
+            if process.spec.hosted or process.spec.passed:
                 self._open(host, pin.spec, max(pin.spec.instances, len(process.instances)))
         except (OxherdError, OSError) as error:
             then(error.message if isinstance(error, OxherdError) else f"opening its listeners: {error.strerror}")
             return
+        if not pin.spec.hosted:
+            then("")
+            return
+        release = host.release(pin.generation, pin.spec, pin.env)
+        release.kept = True
 
         def decided(zygote: ZygoteHandle | None) -> None:
             failure = None if zygote is None else zygote.failure
@@ -246,7 +271,9 @@ class Hosting:
 
     def let_go(self, process: ProcessHandle, generation: int) -> None:
         """A reload is over: one generation is not needed any more, the other one is like any."""
-        host = self.host(process)
+        host = self._hosts.get(process)
+        if host is None:
+            return
         for release in host.releases.values():
             release.kept = False
         del generation

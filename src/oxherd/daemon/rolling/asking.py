@@ -59,7 +59,7 @@ def _wanted(process: ProcessHandle, spec: ProcessSpec) -> int:
 
 
 def _preparing(supervisor: Supervisor, process: ProcessHandle, pin: Pin) -> Callable[[Callable[[str], None]], None]:
-    if not pin.spec.hosted:
+    if not pin.spec.hosted and not pin.spec.passed:
         return lambda then: then("")
     return lambda then: supervisor.need_hosting().prepare(process, pin, then)
 
@@ -109,4 +109,9 @@ def answer_of(supervisor: Supervisor, reload: Reload) -> Item:
             if fact["process"] == culprit or culprit not in reload.members
         ]
     handles = [handle for process in processes for _, handle in sorted(process.instances.items())]
-    return {"instances": [row(supervisor, handle) for handle in handles], "failed": failed, "reloads": facts}
+    return {
+        "instances": [row(supervisor, handle) for handle in handles],
+        "failed": failed,
+        "reloads": facts,
+        "notes": [fact["note"] for fact in facts if fact["note"]],
+    }

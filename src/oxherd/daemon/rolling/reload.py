@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     Item = dict[str, object]
 
-__all__ = ["Member", "Reload", "overlaps"]
+__all__ = ["READY_TIMEOUT", "Member", "Reload", "overlaps"]
 
 # Seconds the first new worker has to stay ready before anything old goes: code that falls over right after its start is
 # found while it has hurt nobody. What has no address of its own to lose is believed sooner.
-_SETTLE_HOSTED = 2.0
+_SETTLE_HELD = 2.0
 _SETTLE_OTHER = 1.0
 
 # Seconds in which a program without a health check and without a word of its own has to become ready.
-_READY_TIMEOUT = 300.0
+READY_TIMEOUT = 300.0
 
 _PHASES = {
     Phase.PREPARING: "preparing generation {generation}",
@@ -69,7 +69,10 @@ def overlaps(process: ProcessHandle, pin: Pin) -> bool:
     old, new = process.spec.host, pin.spec.host
     if pin.spec.singleton or process.spec.singleton:
         return False
-    return old is not None and new is not None and old.overlap and new.overlap and old.way is new.way
+    if old is None or new is None or old.way is not new.way or bool(old.bind) is not bool(new.bind):
+        # A program that brings its own listener and one that is passed it are in each other's way.
+        return False
+    return old.overlap and new.overlap
 
 
 class Reload:
@@ -133,7 +136,7 @@ class Reload:
     def _running(self, member: Member) -> Running:
         process, pin = member.process, member.pin
         side_by_side = overlaps(process, pin)
-        hosted = pin.spec.hosted
+        hosted, held = pin.spec.hosted, pin.spec.hosted or pin.spec.passed
         down = frozenset(
             slot
             for slot in member.order
@@ -144,8 +147,8 @@ class Reload:
             down=down,
             overlap=side_by_side,
             gated=True,
-            settle=_SETTLE_HOSTED if hosted else _SETTLE_OTHER,
-            ready_timeout=None if hosted or pin.spec.ready_timeout is not None else _READY_TIMEOUT,
+            settle=_SETTLE_HELD if held else _SETTLE_OTHER,
+            ready_timeout=None if hosted or pin.spec.ready_timeout is not None else READY_TIMEOUT,
         )
         return Running(
             self._supervisor,
@@ -266,7 +269,19 @@ class Reload:
             "seconds": round(self.seconds, 3),
             "phases": phases,
             "traceback": str((failure or {}).get("traceback") or ""),
+            "note": self._note(member),
         }
+
+    def _note(self, member: Member) -> str:
+        """Say what could not be done as it should be."""
+        hosting = self._supervisor.hosting
+        why_not = hosting.leaving.notes.pop(member.process, "") if hosting is not None else ""
+        if not why_not:
+            return ""
+        return (
+            f"{member.process.name}: the old one could not be kept from accepting, so it was told to stop at once, and "
+            f"may have lost connections: {why_not}"
+        )
 
     def _sentence(self, member: Member) -> str:
         took = f"{self.seconds:.1f} s"

@@ -6,7 +6,7 @@ from oxherd.core.phases import Kind, Phase, Plan
 from oxherd.core.recycle import RecycleReason, Turn, budget_for
 from oxherd.core.rollout_messages import Cancel
 from oxherd.daemon.handles import Pin
-from oxherd.daemon.rolling.reload import Member, Reload, overlaps
+from oxherd.daemon.rolling.reload import READY_TIMEOUT, Member, Reload, overlaps
 from oxherd.daemon.rolling.running import Running
 from oxherd.errors import OperationError
 
@@ -108,7 +108,8 @@ class Rolls:
         """
         process = handle.process
         pin = Pin(spec=process.spec, generation=process.generation, env=process.stack.env)
-        if process.instances.get(handle.slot) is not handle or not overlaps(process, pin) or self._supervisor.ending:
+        current = process.instances.get(handle.slot) is handle and not handle.retired
+        if not current or not overlaps(process, pin) or self._supervisor.ending:
             return False
         turn = Turn(process, handle.slot, reason)
         known = self._budget
@@ -133,7 +134,8 @@ class Rolls:
         if slot not in process.instances or process in self._replacing or not process.wanted:
             self._over(process, slot, "")
             return
-        plan = Plan(order=(slot,), kind=Kind.REPLACE, settle=0.0)
+        own_bound = process.spec.hosted or process.spec.ready_timeout is not None
+        plan = Plan(order=(slot,), kind=Kind.REPLACE, settle=0.0, ready_timeout=None if own_bound else READY_TIMEOUT)
         running = Running(
             self._supervisor,
             process,

@@ -201,7 +201,7 @@ class Running:
     def _end(self, handle: InstanceHandle) -> None:
         """Let an instance go for good; it is forgotten when it is down."""
         handle.retired = True
-        self._supervisor.feed(handle, Stop())
+        self._supervisor.dismiss(handle)
         if handle.down:
             self._supervisor.drop(handle)
 
@@ -245,7 +245,7 @@ class Running:
 
     def _drop(self, generation: int) -> None:
         hosting = self._supervisor.hosting
-        if hosting is not None and self._pins[Which.NEW].spec.hosted:
+        if hosting is not None:
             hosting.let_go(self.process, generation)
 
     def _finish(self) -> None:
