@@ -26,6 +26,7 @@ class Feature(Enum):
     HTTP2 = "HTTP/2, by TLS and by prior knowledge"
     TLS = "TLS"
     PROXY = "proxy headers"
+    GIVES_UP = "what takes longer than `graceful_timeout` is given up, exit 0"
     HURRY = "a second SIGTERM skips the linger"
     IN_FLIGHT_CLOSE = "an answer in flight at the drain says `Connection: close`"
 
@@ -56,7 +57,17 @@ _NO_HTTP2 = {Feature.HTTP2: "the engine speaks HTTP/1.1"}
 
 KINDS = (
     Kind(name="uvicorn asgi", engine="uvicorn", interface="asgi", proxy={}, cannot=_NO_HTTP2),
-    Kind(name="uvicorn wsgi", engine="uvicorn", interface="wsgi", proxy={}, cannot={**_WSGI, **_NO_HTTP2}),
+    Kind(
+        name="uvicorn wsgi",
+        engine="uvicorn",
+        interface="wsgi",
+        proxy={},
+        cannot={
+            **_WSGI,
+            **_NO_HTTP2,
+            Feature.GIVES_UP: "Python waits for a2wsgi's threads at its end; the stop timeout ends it then",
+        },
+    ),
     Kind(
         name="gunicorn gthread",
         engine="gunicorn",
