@@ -158,6 +158,7 @@ def prepare(job: Job) -> Prepared:
     is_command = job.source == "command"
     application = read_command(job.argv) if is_command else _read_options(job)
     cfg = application.cfg
+    _look_for_certificate(cfg)
     if texts := unsupported(cfg):
         raise EngineError("; ".join(texts) + "; run it yourself with `adopt = false`")
     os.environ["SERVER_SOFTWARE"] = SERVER_SOFTWARE
@@ -261,6 +262,9 @@ def _validate(cfg: Any) -> None:
     # Newer ones alone: settings against each other.
     if hasattr(type(cfg), "validate"):
         cfg.validate()
+
+
+def _look_for_certificate(cfg: Any) -> None:
     for name in ("certfile", "keyfile"):
         path = getattr(cfg, name)
         if path and not os.path.exists(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -27,10 +28,12 @@ def describe(argv: tuple[str, ...]) -> dict[str, Any]:
         return 0
 
     said = io.StringIO()
+    # An empty list of arguments it takes for none, and reads these.
+    sys.argv = ["hypercorn", *argv]
     run, command.run = command.run, noted
     try:
         with contextlib.redirect_stderr(said):
-            command.main(list(argv))
+            command.main()
     except SystemExit as error:
         text = said.getvalue().strip() or f"hypercorn {' '.join(argv)} prints something and serves nothing"
         raise EngineError(text) from error
@@ -52,7 +55,6 @@ def describe(argv: tuple[str, ...]) -> dict[str, Any]:
         "user": config.user,
         "group": config.group,
         "pidfile": config.pid_path,
-        "daemon": bool(getattr(config, "daemon", False)),
         "config_file": _config_file(argv),
         "target": config.application_path,
         "version": version("hypercorn"),
