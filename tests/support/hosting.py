@@ -42,7 +42,10 @@ from support.waiting import DEADLINE, Expiry, wait_until
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Answer", "Client", "HostedWorker", "HostedZygote", "job", "listener"]
+__all__ = ["APP_PYTHON", "Answer", "Client", "HostedWorker", "HostedZygote", "job", "listener"]
+
+# The interpreter of the apps; set the variable to see the host run in another Python, or beside another uvicorn.
+APP_PYTHON = os.environ.get("OXHERD_TEST_APP_PYTHON", sys.executable)
 
 BOOT = str(Path(oxherd.host.__file__).parent / "boot.py")
 Message = dict[str, Any]
@@ -268,7 +271,7 @@ class HostedWorker(_Peer):
         self,
         job: Message,
         *,
-        python: str = sys.executable,
+        python: str = APP_PYTHON,
         env: dict[str, str] | None = None,
         slot: int = 0,
         incarnation: int = 1,
@@ -407,7 +410,7 @@ class HostedZygote(_Peer):
         env: What is added to this process's environment.
     """
 
-    def __init__(self, job: Message, *, python: str = sys.executable, env: dict[str, str] | None = None) -> None:
+    def __init__(self, job: Message, *, python: str = APP_PYTHON, env: dict[str, str] | None = None) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         super().__init__(ours)
         self._log = tempfile.NamedTemporaryFile(prefix="zygote-")  # noqa: SIM115 - closed with the zygote

@@ -23,6 +23,7 @@ __all__ = ["TargetError", "find", "interface_of", "own_traceback"]
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _CALL = "()"
 _DUNDER_CALL = "__call__"
+_NAMES = {"receive", "environ", "env", "start_response"}
 
 
 class TargetError(Exception):
@@ -154,7 +155,11 @@ def _candidates(holder: object) -> list[tuple[str, str]]:
         home = getattr(value, "__module__", None)
         if inspect.isfunction(value) and home != getattr(holder, "__name__", None):
             continue  # imported from elsewhere
-        match interface_of(value):
+        interface = interface_of(value)
+        if inspect.isfunction(value) and not _NAMES & set(inspect.signature(value).parameters):
+            # Any function may take two things or three; one that is meant as an app has the customary names.
+            interface = None
+        match interface:
             case "asgi":
                 apps.append((name, "an ASGI app"))
             case "wsgi":
