@@ -61,7 +61,7 @@ def course(clock, said):
     told = Told(
         started=lambda: said.append("started"),
         draining=lambda: said.append("draining"),
-        closed=lambda count: said.append(count),
+        closed=said.append,
     )
     return Course(Job(engine="gunicorn", linger=7.0, graceful_timeout=20.0, keepalive=5.0), FakeMeters(), told)
 
