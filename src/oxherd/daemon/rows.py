@@ -37,7 +37,7 @@ def row(supervisor: Supervisor, handle: InstanceHandle) -> dict[str, object]:
         "instance": handle.slot,
         "instances": max(len(process.instances), process.wanted_instances),
         "pid": machine.pid,
-        "status": handle.status,
+        "status": machine.status,
         "ready": machine.state is State.RUNNING and not machine.unhealthy,
         "health": _health(handle),
         "cpu_percent": None if cpu is None else round(cpu, 1),
@@ -58,7 +58,7 @@ def progress(handle: InstanceHandle) -> dict[str, object]:
         "process": handle.process.name,
         "label": handle.name,
         "instance": handle.slot,
-        "status": handle.status,
+        "status": machine.status,
         "pid": machine.pid,
         "detail": machine.detail,
     }

@@ -201,7 +201,7 @@ class Running:
     def _end(self, handle: InstanceHandle) -> None:
         """Let an instance go for good; it is forgotten when it is down."""
         handle.retired = True
-        self._supervisor.dismiss(handle)
+        self._supervisor.feed(handle, Stop())
         if handle.down:
             self._supervisor.drop(handle)
 
