@@ -271,6 +271,31 @@ def test_scaling_down_spares_connections_and_a_stop_does_not_wait(ox, port):
         connection.close()
 
 
+# -- another way to serve -------------------------------------------------------------------------------------------
+
+
+def test_the_address_changes_hands_between_ways_to_serve(ox, port):
+    """Oxherd's own worker, a program that is passed the listener, and one that opens it itself: each finds it free."""
+    ways = {
+        "hosted": f"uvicorn asgi_app:app --port {port}",
+        "passed": f"hypercorn asgi_app:app --bind 127.0.0.1:{port}",
+        "alone": f"uvicorn asgi_app:app --port {port}",
+    }
+
+    def deploy(way):
+        more = "adopt = false" if way == "alone" else ""
+        ox.oxfile(OXFILE.format(command=ways[way], folder=LOSS, base=ox.base, more=more, tables=""))
+
+    deploy("hosted")
+    ox.ok("start")
+    for number, way in enumerate(["passed", "hosted", "alone", "passed", "alone", "hosted"], 2):
+        release(ox, str(number))
+        deploy(way)
+        ox.ok("reload", "web")
+        assert generation(port) == str(number), way
+        assert len(listening_inodes(port)) == 1
+
+
 # -- without listeners ----------------------------------------------------------------------------------------------
 
 
