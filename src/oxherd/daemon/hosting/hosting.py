@@ -175,6 +175,7 @@ class Hosting:
             told = error if isinstance(error, OxherdError) else OxherdError(f"opening its listeners: {error.strerror}")
             self._executor.could_not(handle, number, told)
             return
+        self._recycling.expect(handle.process)
         self._births.begin(host, handle, number)
 
     def changed(self, handle: InstanceHandle) -> None:

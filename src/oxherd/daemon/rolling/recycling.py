@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.system.worker_handle import WorkerHandle
 
+    Stamp = tuple[int, int, int]
+
 __all__ = ["Recycling"]
 
 # Seconds between two looks at the age and the memory of workers that have a bound for one of them.
@@ -46,7 +48,7 @@ class Recycling:
         self._supervisor = supervisor
         self._hosting = hosting
         self._watched: dict[WorkerHandle, _Watched] = {}
-        self._certificates: dict[ProcessHandle, tuple[tuple[int, int, int] | None, ...]] = {}
+        self._certificates: dict[ProcessHandle, tuple[Stamp | None, ...]] = {}
         self._looking = False
 
     def asked(self, handle: InstanceHandle) -> None:
@@ -54,6 +56,10 @@ class Recycling:
         host = handle.spec.host
         count = f": {host.max_requests}" if host is not None and host.max_requests else ""
         self._replace(handle, RecycleReason.REQUESTS, f"{RecycleReason.REQUESTS.value}{count}")
+
+    def expect(self, process: ProcessHandle) -> None:
+        """A worker is about to be made: what it reads of certificates is what is there from now on."""
+        self._certificates.setdefault(process, _certificates(process))
 
     def begin(self, handle: InstanceHandle) -> None:
         """A worker serves: look after it if its process has a bound for lifetime or memory."""
@@ -85,8 +91,7 @@ class Recycling:
         if spec is None or not spec.ssl_certfile or not host.process.wanted:
             self._certificates.pop(host.process, None)
             return False
-        folder = host.process.spec.working_dir
-        now = tuple(_stamp(os.path.join(folder, path)) for path in (spec.ssl_certfile, spec.ssl_keyfile) if path)
+        now = _certificates(host.process)
         before = self._certificates.setdefault(host.process, now)
         # Both files have to be there: between the two renames of a renewal they do not fit each other.
         if now != before and None not in now:
@@ -119,7 +124,13 @@ class Recycling:
             self._supervisor.rolls.replace(handle, reason, text)
 
 
-def _stamp(path: str) -> tuple[int, int, int] | None:
+def _certificates(process: ProcessHandle) -> tuple[Stamp | None, ...]:
+    spec = process.spec.host
+    paths = () if spec is None else (spec.ssl_certfile, spec.ssl_keyfile)
+    return tuple(_stamp(os.path.join(process.spec.working_dir, path)) for path in paths if path)
+
+
+def _stamp(path: str) -> Stamp | None:
     """Return what changes when a file is replaced or written, None while it is not there."""
     try:
         found = os.stat(path)
