@@ -106,6 +106,17 @@ def test_a_drain_without_connections_is_over_at_once(serving):
         assert worker.exit_code() == 0
 
 
+@pytest.mark.needs_features(Feature.GIVES_UP)
+def test_what_takes_too_long_is_given_up(serving, gate):
+    worker, held = serving(linger=0.5, graceful_timeout=1.0)
+    with worker.connect(held) as stuck:
+        stuck.send(f"/gate?{gate}")
+        wait_until(lambda: "in the gate" in worker.output(), worker.story)
+        worker.drain()
+        assert worker.exit_code() == 0
+    assert worker.wait("drained")["closed"] == 1
+
+
 def test_a_worker_that_was_killed_leaves_its_listener_to_the_next(serving, start):
     worker, held = serving()
     worker.signal(signal.SIGKILL)

@@ -141,6 +141,18 @@ def test_a_big_upload_in_pieces_arrives_whole(serving):
         assert answer.read(len(wanted)) == wanted
 
 
+@pytest.mark.needs_features(Feature.PIECES)
+def test_an_upload_reaches_the_app_piece_by_piece(serving):
+    worker, held = serving()
+    with worker.connect(held) as client:
+        head = f"POST /pieces HTTP/1.1\r\nHost: test.example\r\nContent-Length: {len(PIECE) * 4}\r\n\r\n"
+        client.socket.sendall(head.encode() + PIECE * 2)
+        wait_until(lambda: "got a piece" in worker.output(), worker.story)
+        client.socket.sendall(PIECE * 2)
+        client._connection._HTTPConnection__state = "Request-sent"
+        assert client.answer().body == str(len(PIECE) * 4)
+
+
 def test_a_download_is_streamed(serving):
     worker, held = serving()
     assert worker.request("/download", to=held).body == "x" * (65536 * 128)

@@ -26,6 +26,7 @@ class Feature(Enum):
     HTTP2 = "HTTP/2, by TLS and by prior knowledge"
     TLS = "TLS"
     PROXY = "proxy headers"
+    GIVES_UP = "what takes longer than `graceful_timeout` is given up, exit 0"
     HURRY = "a second SIGTERM skips the linger"
     IN_FLIGHT_CLOSE = "an answer in flight at the drain says `Connection: close`"
 
@@ -52,18 +53,30 @@ _WSGI = {
     Feature.WEBSOCKETS: "WSGI has none",
 }
 _AS_IT_BEGAN = {Feature.IN_FLIGHT_CLOSE: "what has begun before the drain ends as it began; the next answer says it"}
-_NO_HTTP2 = {Feature.HTTP2: "the engine speaks HTTP/1.1"}
+_UVICORN = {Feature.HTTP2: 'experimental there (`http2 = true`, `http = "zttp"`) and not tested here'}
+_GUNICORN = {Feature.HTTP2: "beta there and not tested here"}
+_UVICORN_WORKER = {Feature.HTTP2: "uvicorn-worker has no option for it"}
 
 KINDS = (
-    Kind(name="uvicorn asgi", engine="uvicorn", interface="asgi", proxy={}, cannot=_NO_HTTP2),
-    Kind(name="uvicorn wsgi", engine="uvicorn", interface="wsgi", proxy={}, cannot={**_WSGI, **_NO_HTTP2}),
+    Kind(name="uvicorn asgi", engine="uvicorn", interface="asgi", proxy={}, cannot=_UVICORN),
+    Kind(
+        name="uvicorn wsgi",
+        engine="uvicorn",
+        interface="wsgi",
+        proxy={},
+        cannot={
+            **_WSGI,
+            **_UVICORN,
+            Feature.GIVES_UP: "Python waits for a2wsgi's threads at its end; the stop timeout ends it then",
+        },
+    ),
     Kind(
         name="gunicorn gthread",
         engine="gunicorn",
         interface="wsgi",
         options={"worker_class": "gthread", "threads": 4},
         proxy={},
-        cannot={**_WSGI, **_NO_HTTP2, **_AS_IT_BEGAN},
+        cannot={**_WSGI, **_GUNICORN, **_AS_IT_BEGAN},
     ),
     Kind(
         name="gunicorn sync",
@@ -73,7 +86,7 @@ KINDS = (
         proxy={},
         cannot={
             **_WSGI,
-            **_NO_HTTP2,
+            **_GUNICORN,
             Feature.KEEP_ALIVE: "every answer closes its connection, by design",
             Feature.SILENT: "one connection at a time: others wait in the backlog, for the successor",
             Feature.PARALLEL: "one request at a time, by design",
@@ -86,7 +99,7 @@ KINDS = (
         interface="asgi",
         options={"worker_class": "asgi"},
         proxy={},
-        cannot=_NO_HTTP2,
+        cannot=_GUNICORN,
     ),
     Kind(
         name="gunicorn uvicorn-worker",
@@ -94,7 +107,7 @@ KINDS = (
         interface="asgi",
         options={"worker_class": "uvicorn_worker.UvicornWorker"},
         proxy={},
-        cannot=_NO_HTTP2,
+        cannot=_UVICORN_WORKER,
     ),
     Kind(
         name="granian asgi",

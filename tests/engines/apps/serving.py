@@ -107,6 +107,14 @@ async def app(scope, receive, send):
                 if not message.get("more_body"):
                     break
             await answer(send, f"{size} {digest.hexdigest()}")
+        case "/pieces":
+            size, more = 0, True
+            while more:
+                message = await receive()
+                size, more = size + len(message.get("body", b"")), message.get("more_body")
+                if size:
+                    print("got a piece", flush=True)
+            await answer(send, str(size))
         case "/download":
             await stream(send)
             for _ in range(PIECES):
@@ -161,6 +169,12 @@ def wsgi(environ, start_response):
                 size += len(piece)
                 left -= len(piece)
             return plain(f"{size} {digest.hexdigest()}")
+        case "/pieces":
+            size, left = len(environ["wsgi.input"].read(65536)), int(environ["CONTENT_LENGTH"])
+            print("got a piece", flush=True)
+            while size < left and (piece := environ["wsgi.input"].read(min(left - size, 65536))):
+                size += len(piece)
+            return plain(str(size))
         case "/download":
             start_response("200 OK", [("Content-Type", "application/octet-stream")])
             return (PIECE for _ in range(PIECES))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from hypercorn.app_wrappers import ASGIWrapper, WSGIWrapper
@@ -13,6 +12,7 @@ from hypercorn.middleware import ProxyFixMiddleware
 
 from ..access import opened
 from ..counting import Draining, count_asgi
+from ..threads import Threads
 from ..websockets import Websockets
 from .base import EngineError
 
@@ -51,7 +51,7 @@ class Apps:
         self.draining = Draining()
         self.websockets = Websockets()
         self._meters = meters
-        self._threads = ThreadPoolExecutor(_THREADS, "hypercorn-wsgi") if app.interface == "wsgi" else None
+        self._threads = Threads(_THREADS, "hypercorn-wsgi") if app.interface == "wsgi" else None
         self._answered = -1
         call = app.call if self._threads is None else self._threaded(WSGIWrapper(app.call, config.wsgi_max_body_size))
         log = opened(job)
