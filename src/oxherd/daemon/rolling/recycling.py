@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from oxherd.core.instance import State
 from oxherd.core.recycle import RecyclePolicy, RecycleReason, RecycleState, due, sampled
 from oxherd.units import format_bytes, format_seconds
@@ -9,7 +11,8 @@ from oxherd.units import format_bytes, format_seconds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oxherd.config.model import HostSpec
-    from oxherd.daemon.handles import InstanceHandle
+    from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.hosting.host import Host
     from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.system.worker_handle import WorkerHandle
@@ -43,6 +46,7 @@ class Recycling:
         self._supervisor = supervisor
         self._hosting = hosting
         self._watched: dict[WorkerHandle, _Watched] = {}
+        self._certificates: dict[ProcessHandle, tuple[tuple[int, int, int] | None, ...]] = {}
         self._looking = False
 
     def asked(self, handle: InstanceHandle) -> None:
@@ -54,13 +58,15 @@ class Recycling:
     def begin(self, handle: InstanceHandle) -> None:
         """A worker serves: look after it if its process has a bound for lifetime or memory."""
         host = handle.spec.host
-        if host is not None and (host.max_lifetime or host.max_memory) and not self._looking:
+        if host is not None and (host.max_lifetime or host.max_memory or host.ssl_certfile) and not self._looking:
             self._looking = True
             self._supervisor.loop.call_later(_INTERVAL, self._turn)
 
     def _turn(self) -> None:
         seen: set[WorkerHandle] = set()
+        bounded = False
         for host in self._hosting.hosts():
+            bounded |= self._renewed(host)
             for handle in tuple(host.process.instances.values()):
                 spec, worker = handle.spec.host, handle.worker
                 if spec is None or worker is None or handle.machine.state is not State.RUNNING:
@@ -69,9 +75,26 @@ class Recycling:
                     seen.add(worker)
                     self._look(handle, worker, spec)
         self._watched = {worker: watched for worker, watched in self._watched.items() if worker in seen}
-        self._looking = bool(seen)
-        if seen:
+        self._looking = bounded = bounded or bool(seen)
+        if bounded:
             self._supervisor.loop.call_later(_INTERVAL, self._turn)
+
+    def _renewed(self, host: Host) -> bool:
+        """Replace the workers of a process whose certificate is another one now; whether it has one at all."""
+        spec = host.process.spec.host
+        if spec is None or not spec.ssl_certfile or not host.process.wanted:
+            self._certificates.pop(host.process, None)
+            return False
+        now = tuple(_stamp(path) for path in (spec.ssl_certfile, spec.ssl_keyfile) if path)
+        before = self._certificates.setdefault(host.process, now)
+        # Both files have to be there: between the two renames of a renewal they do not fit each other.
+        if now != before and None not in now:
+            self._certificates[host.process] = now
+            for handle in tuple(host.process.instances.values()):
+                self._replace(
+                    handle, RecycleReason.CERTIFICATE, f"{RecycleReason.CERTIFICATE.value}: {spec.ssl_certfile}"
+                )
+        return True
 
     def _look(self, handle: InstanceHandle, worker: WorkerHandle, spec: HostSpec) -> None:
         system, machine = self._supervisor.system, handle.machine
@@ -93,3 +116,12 @@ class Recycling:
     def _replace(self, handle: InstanceHandle, reason: RecycleReason, text: str) -> None:
         if handle.pinned is None and handle.machine.state is State.RUNNING:
             self._supervisor.rolls.replace(handle, reason, text)
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced or written, None while it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
