@@ -151,7 +151,7 @@ def test_the_example_runs_without_a_warning(root):
     assert compiled.inactive == ()
     assert [process.program for process in compiled.oxfile.processes] == [
         "generic",
-        "uvicorn",
+        "app",
         "celery-worker",
         "celery-beat",
     ]
