@@ -87,7 +87,9 @@ class Shop:
         """Return the status row of each instance of the shop: ``worker``, and ``web:0`` where there are several."""
         rows = json.loads(self.oxherd("status", "--json"))
         names = [row["name"] for row in rows]
-        return {f"{row['name']}:{row['instance']}" if names.count(row["name"]) > 1 else row["name"]: row for row in rows}
+        return {
+            f"{row['name']}:{row['instance']}" if names.count(row["name"]) > 1 else row["name"]: row for row in rows
+        }
 
     def web(self) -> set[int]:
         """Return the pids of the workers of the API."""
