@@ -34,6 +34,7 @@ def _diagram() -> str:
                     arrows.setdefault((phase, target), []).append(kind)
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> planned"]
     lines += [
+        # A colon ends the label of a mermaid arrow.
         f"    {_name(source)} --> {_name(target)}: {', '.join(kind.value.removeprefix('timer: ') for kind in kinds)}"
         for (source, target), kinds in arrows.items()
     ]

@@ -8,7 +8,7 @@ import pytest
 BROKEN = {
     "import": ["Traceback", "RuntimeError: release {release} is broken: the import"],
     "startup": ["RuntimeError: release {release} is broken: the startup"],
-    "health": ["500"],
+    "health": ["HTTP 500"],
     "hang": ["not", "within"],
     "exit": ["3"],
 }
@@ -16,22 +16,25 @@ BROKEN = {
 DEADLINE = 'ready_timeout = "2s"\n'
 
 
-@pytest.mark.served("uvicorn", "gunicorn-gthread", "granian-asgi", "uvicorn-command", fits=lambda served: served.hosted)
+@pytest.mark.served("uvicorn", "gunicorn-gthread", fits=lambda served: served.hosted)
 def test_no_broken_release_goes_live(scene):
     scene.start(DEADLINE)
     # WSGI has no startup that could fail.
     modes = [mode for mode in BROKEN if mode != "startup" or scene.served.interface == "asgi"]
     old = scene.pids()
+    wrong = []
     with scene.load() as client:
         for mode in modes:
             client.mark(mode)
             release = scene.release(mode)
             result = scene.reload()
-            assert result.code == 1, result
             said = result.out + result.err
-            for text in BROKEN[mode]:
-                assert text.format(release=release) in said, result
-            assert scene.pids() == old
+            missing = [text for text in BROKEN[mode] if text.format(release=release) not in said]
+            if result.code != 1 or missing or scene.pids() != old:
+                wrong.append(
+                    f"{mode}: exit code {result.code}, {missing} not said, pids {old}, {scene.pids()}: {result}"
+                )
+            old = scene.pids()
             client.answers(200)
         # And what works again goes live again.
         client.mark("repaired")
@@ -41,4 +44,6 @@ def test_no_broken_release_goes_live(scene):
         scene.wait_answering(client, release)
         assert not set(scene.pids().values()) & set(old.values())
     scene.assert_nothing_lost()
-    assert set(scene.report["generations"]) == {"1", release}
+    # granian does not pass on what a websocket is accepted with.
+    assert set(scene.report["generations"]) - {"?"} == {"1", release}
+    assert wrong == [], "\n".join(wrong)

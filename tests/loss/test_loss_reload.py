@@ -29,6 +29,6 @@ def test_reloads_lose_nothing(scene, full):
             client.answers(WHOLE // reloads if full else 300)
     scene.assert_nothing_lost()
     last = scene.report["phases"][-1]
-    assert set(last["generations"]) == {release}, last
+    assert set(last["generations"]) - {"?"} == {release}, last
     if full:
         assert scene.report["requests"] >= WHOLE

@@ -42,7 +42,7 @@ class World:
         misfortunes: How many workers may die, be too slow or be reverted.
 
     Attributes:
-        cells: The cells of the table that were used, by this world and its copies.
+        cells: The cells of the table that were used, by this world and its copies, and the phases they led to.
     """
 
     def __init__(self, plan: Plan, misfortunes: int) -> None:
@@ -58,7 +58,7 @@ class World:
         self.handed: set[int] = set()
         self.result: Phase | None = None
         self.now = 100.0
-        self.cells: set[tuple[Phase, m.EventKind]] = set()
+        self.cells: set[tuple[Phase, m.EventKind, Phase]] = set()
 
     def copy(self) -> World:
         twin = object.__new__(World)
@@ -86,9 +86,10 @@ class World:
     def feed(self, event: m.Event) -> None:
         self.now += 0.01
         over = self.result is not None
-        if self.reaches_the_table(event):
-            self.cells.add((self.rollout.phase, m.kind_of(event)))
+        known, before = self.reaches_the_table(event), self.rollout.phase
         self.rollout, commands = step(self.rollout, event, self.now)
+        if known:
+            self.cells.add((before, m.kind_of(event), self.rollout.phase))
         for command in commands:
             assert not over, f"{command} after the end"
             assert self.result is None, f"{command} after Finish"

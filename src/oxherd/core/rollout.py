@@ -308,7 +308,6 @@ def _build() -> Mapping[Phase, Mapping[EventKind, Rule]]:
         e.REVERT: _rule(_revert, p.ABORTED),
         e.CANCEL: _rule(_cancel, p.CANCELLED),
     }
-    ahead = (p.MOVED, p.DRAINING, p.DONE)
     proved = {  # the canary was ready once
         **untouched,
         e.OLD_CRASHED: _rule(_old_crashed, note="the canary takes its place at once"),
@@ -323,10 +322,10 @@ def _build() -> Mapping[Phase, Mapping[EventKind, Rule]]:
     over: dict[EventKind, Rule] = {}
     over.update((kind, _rule(_ignore, note="late")) for kind in EventKind if kind not in not_late)
     written: dict[Phase, dict[EventKind, Rule]] = {
-        p.PLANNED: {**untouched, e.BEGIN: _rule(_begin, p.PREPARING, p.ROLLING, p.DRAINING, p.DONE)},
+        p.PLANNED: {**untouched, e.BEGIN: _rule(_begin, p.PREPARING, p.ROLLING, p.DONE)},
         p.PREPARING: {
             **untouched,
-            e.PREPARED: _rule(_prepared, p.CANARY, p.SETTLED, p.ROLLING, *ahead),
+            e.PREPARED: _rule(_prepared, p.CANARY, p.SETTLED, p.ROLLING, p.DONE),
             e.PREPARE_FAILED: _rule(_prepare_failed, p.ABORTED),
         },
         p.CANARY: {
@@ -336,17 +335,17 @@ def _build() -> Mapping[Phase, Mapping[EventKind, Rule]]:
             e.GONE: _rule(_failed, p.ABORTED),
             e.T_READY: _rule(_too_slow, p.ABORTED),
         },
-        p.SETTLING: {**proved, e.T_SETTLE: _rule(_settle_over, p.SETTLED, p.ROLLING, *ahead)},
-        p.SETTLED: {**proved, e.PROCEED: _rule(_proceed, p.ROLLING, *ahead)},
+        p.SETTLING: {**proved, e.T_SETTLE: _rule(_settle_over, p.SETTLED, p.ROLLING, p.DRAINING)},
+        p.SETTLED: {**proved, e.PROCEED: _rule(_proceed, p.ROLLING, p.MOVED)},
         p.ROLLING: {
             **untouched,
             e.READY: _rule(_ready),
             e.FAILED: _rule(_failed, *back),
             e.GONE: _rule(_failed, *back),
-            e.ACCEPTING: _rule(_accepting, *ahead),
+            e.ACCEPTING: _rule(_accepting, p.MOVED, p.DRAINING, p.DONE),
             e.OLD_GONE: _rule(_old_gone, note="without overlap: the new one starts"),
             e.REVERT: _rule(_revert, *back),
-            e.T_SETTLE: _rule(_first_settled, *ahead, note="without overlap: the next slot"),
+            e.T_SETTLE: _rule(_first_settled, note="without overlap: the next slot"),
             e.T_READY: _rule(_too_slow, *back),
             e.T_ACCEPT: _rule(_too_slow, *back),
         },

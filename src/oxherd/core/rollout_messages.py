@@ -184,8 +184,8 @@ class EventKind(Enum):
     REVERT = "revert"
     CANCEL = "cancel"
     T_SETTLE = "timer: settle"
-    T_READY = "timer: ready"
-    T_ACCEPT = "timer: accept"
+    T_READY = "timer: ready timeout"
+    T_ACCEPT = "timer: accept timeout"
 
 
 _KINDS: Mapping[type, EventKind] = {

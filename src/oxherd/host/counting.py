@@ -154,6 +154,8 @@ class _WsgiRequest:
             return
         now = monotonic()
         with self.lock:
+            # Servers that answer one request after the other tick but now and then.
+            meters.turn(now)
             meters.leave(self.entry, self.status, self.started, now)
         if self.log is not None:
             self.log(self.environ, self.status, now - self.started)

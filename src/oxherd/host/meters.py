@@ -8,29 +8,25 @@ Layout, native byte order, offsets in bytes::
 
       0  4s  magic "OXM1"            4  I  state, see `State`
       8  d   time of the last tick of the event loop (CLOCK_MONOTONIC, seconds)
-     16  Q   ticks                  24  Q  requests answered
+     16  Q   ticks                  24  Q  spare
      32  Q   responses 1xx .. 5xx (five words)
      72  Q   requests that ended without a whole answer
-     80  Q   requests in flight     88  Q  open connections
+     80  Q   requests in flight that the table has no room for
+     88  Q   open connections
      96  Q   latency histogram, one word a bucket of `LATENCY_BOUNDS` and one above
     232  Q   loop lag histogram, one word a bucket of `LAG_BOUNDS` and one above
    1024  IfffII  ring of `SECONDS` whole seconds: second, longest lag, longest latency, spare, requests, server errors
-   4096      table of `ENTRIES` requests in flight: start (d, 0 = free), length (H), text "GET /path" (UTF-8)
+   4096      table of `ENTRIES` requests in flight: start (d, 0 = free), text "GET /path" (UTF-8, zeros behind)
 """
 
 from __future__ import annotations
 
-import itertools
 import mmap
 import struct
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ENTRIES",
@@ -54,14 +50,14 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 # Numbers of words.
-_TICK, _REQUESTS, _CLASSES, _ABORTED, _IN_FLIGHT, _CONNECTIONS, _LATENCY, _LAG = 1, 3, 4, 9, 10, 11, 12, 29
+_TICK, _CLASSES, _ABORTED, _MORE, _CONNECTIONS, _LATENCY, _LAG = 1, 4, 9, 10, 11, 12, 29
 _RING, _RING_ENTRY = 1024, struct.Struct("=IfffII")
-_TABLE, _TABLE_ENTRY, _HEAD = 4096, 128, struct.Struct("=dH")
-_HEAD_SIZE = _HEAD.size
-_TEXT = _TABLE_ENTRY - _HEAD_SIZE
+_TABLE, _ENTRY = 4096, struct.Struct("=d120s")
+_TABLE_ENTRY = _ENTRY.size
 _FIRST_START, _TABLE_WORDS = _TABLE // 8, _TABLE_ENTRY // 8
-_CLASSES_0 = _CLASSES - 1
-_pack_head, _pack_second = _HEAD.pack, _RING_ENTRY.pack_into
+# Where a status is counted, by its hundreds; 0 is no whole answer, and what no status may be is the server's fault.
+_CLASS = (_ABORTED, *range(_CLASSES, _CLASSES + 5))
+_write_entry = _ENTRY.pack_into
 
 
 class State(IntEnum):
@@ -110,7 +106,7 @@ class Reading:
 class Meters:
     """A segment, for its one writer and any reader.
 
-    The ring is written with each tick and when a second is over, everything else at once.
+    The ring is written by `tick` and `turn`, everything else at once.
 
     Args:
         fd: The memfd; it is mapped and not kept open.
@@ -124,7 +120,8 @@ class Meters:
         self._times = memoryview(self._map).cast("d")
         self._ticks = 0
         self._free = list(range(ENTRIES - 1, -1, -1))
-        self._second = self._second_requests = self._second_errors = 0
+        self._second = 0
+        self._then = (0, 0)
         self._second_lag = self._second_latency = 0.0
 
     # -- writing: the worker ------------------------------------------------------------------------------------
@@ -144,10 +141,19 @@ class Meters:
         self._times[_TICK] = now
         self._words[_TICK + 1] = self._ticks
         self._words[_LAG + bisect_left(LAG_BOUNDS, lag)] += 1
-        if int(now) != self._second:
-            self._turn(int(now))
+        self.turn(now)
         self._second_lag = max(self._second_lag, lag)
         self._write_second()
+
+    def turn(self, now: float) -> None:
+        """Begin a new second in the ring where one has begun. `tick` does; who ticks seldom calls it with a request."""
+        second = int(now)
+        if second != self._second:
+            if self._second:
+                self._write_second()
+            self._second = second
+            self._then = self._totals()
+            self._second_lag = self._second_latency = 0.0
 
     def connected(self, count: int) -> None:
         """Say how many connections are open."""
@@ -155,106 +161,44 @@ class Meters:
 
     def enter(self, text: str, now: float) -> int:
         """A request begins. Returns its entry for `leave`; -1 where the table is full, which loses the text alone."""
-        self._words[_IN_FLIGHT] += 1
         if not self._free:
+            self._words[_MORE] += 1
             return -1
         entry = self._free.pop()
-        raw = text.encode("utf-8", "replace")
-        if len(raw) > _TEXT:
-            raw = raw[:_TEXT]
-        # One write of head and text; a reader that comes between an old text and a new one sees the old length.
-        offset = _TABLE + entry * _TABLE_ENTRY
-        end = offset + _HEAD_SIZE + len(raw)
-        self._map[offset:end] = _pack_head(now, len(raw)) + raw
+        _write_entry(self._map, _TABLE + entry * _TABLE_ENTRY, now, text.encode("utf-8", "replace"))
         return entry
 
     def leave(self, entry: int, status: int, started: float, now: float) -> None:
         """A request is over; ``status`` 0 means that it ended without a whole answer."""
         words = self._words
+        latency = now - started
+        if latency > self._second_latency:  # noqa: PLR1730 - max() costs more than all the rest of the line
+            self._second_latency = latency
+        words[_LATENCY + bisect_left(LATENCY_BOUNDS, latency)] += 1
+        words[_CLASS[status // 100] if 0 <= status < 600 else _CLASS[5]] += 1
+        # Last: who sees it gone from here finds it above.
         if entry >= 0:
             self._times[_FIRST_START + entry * _TABLE_WORDS] = 0.0
             self._free.append(entry)
-        latency = now - started
-        if int(now) != self._second:
-            self._turn(int(now))
-        self._second_requests += 1
-        if 100 <= status < 500:
-            words[_REQUESTS] += 1
-            words[_CLASSES_0 + status // 100] += 1
         else:
-            self._second_errors += 1
-            if status:
-                words[_REQUESTS] += 1
-                words[_CLASSES_0 + 5] += 1
-            else:
-                words[_ABORTED] += 1
-        words[_LATENCY + bisect_left(LATENCY_BOUNDS, latency)] += 1
-        if latency > self._second_latency:  # noqa: PLR1730 - max() costs more than all the rest of the line
-            self._second_latency = latency
-        # Last: who sees it gone from here finds it above.
-        if words[_IN_FLIGHT]:
-            words[_IN_FLIGHT] -= 1
+            words[_MORE] -= 1
 
-    def add(
-        self, now: float, *, classes: Sequence[int], aborted: int, latency: Sequence[int], longest: float, errors: int
-    ) -> None:
-        """Count many requests that are over at once, for engines that keep a tally between two ticks.
-
-        Args:
-            now: CLOCK_MONOTONIC; they belong to this second.
-            classes: How many were answered with 1xx .. 5xx.
-            aborted: How many ended without a whole answer.
-            latency: How many fall into each bucket, as in the histogram.
-            longest: The longest of them, in seconds.
-            errors: How many were answered with 5xx or not at all.
-        """
-        words = self._words
-        for place, count in enumerate(classes, _CLASSES):
-            words[place] += count
-        for place, count in enumerate(latency, _LATENCY):
-            words[place] += count
-        words[_REQUESTS] += sum(classes)
-        words[_ABORTED] += aborted
-        if int(now) != self._second:
-            self._turn(int(now))
-        self._second_requests += sum(classes) + aborted
-        self._second_errors += errors
-        self._second_latency = max(self._second_latency, longest)
-
-    def show(self, count: int, flying: Iterable[tuple[float, str]]) -> None:
-        """Write the whole table of requests in flight, in place of `enter` and `leave`.
-
-        Args:
-            count: How many there are.
-            flying: When each began and its text, the oldest first; as many as there is room for are taken.
-        """
-        self._words[_IN_FLIGHT] = count
-        entry = -1
-        for entry, (started, text) in enumerate(itertools.islice(flying, ENTRIES)):
-            offset = _TABLE + entry * _TABLE_ENTRY
-            raw = text.encode("utf-8", "replace")[:_TEXT]
-            self._map[offset : offset + _HEAD_SIZE + len(raw)] = _pack_head(started, len(raw)) + raw
-        for free in range(entry + 1, ENTRIES):
-            self._times[_FIRST_START + free * _TABLE_WORDS] = 0.0
-
-    def _turn(self, second: int) -> None:
-        """Write the second that is over and begin the next."""
-        if self._second:
-            self._write_second()
-        self._second = second
-        self._second_requests = self._second_errors = 0
-        self._second_lag = self._second_latency = 0.0
+    def _totals(self) -> tuple[int, int]:
+        """Return the numbers of requests and of server errors so far."""
+        counts = self._words[_CLASSES : _ABORTED + 1].tolist()
+        return sum(counts), counts[-1] + counts[-2]
 
     def _write_second(self) -> None:
-        _pack_second(
+        requests, errors = self._totals()
+        _RING_ENTRY.pack_into(
             self._map,
             _RING + (self._second % SECONDS) * _RING_ENTRY.size,
             self._second,
             self._second_lag,
             self._second_latency,
             0.0,
-            self._second_requests,
-            self._second_errors,
+            requests - self._then[0],
+            errors - self._then[1],
         )
 
     # -- reading: the supervisor --------------------------------------------------------------------------------
@@ -262,7 +206,7 @@ class Meters:
     @property
     def answered(self) -> int:
         """Requests answered."""
-        return self._words[_REQUESTS]
+        return sum(self._words[_CLASSES : _CLASSES + 5])
 
     @property
     def ticked_at(self) -> float:
@@ -280,10 +224,10 @@ class Meters:
             state=state,
             ticked_at=self.ticked_at,
             ticks=self._words[_TICK + 1],
-            requests=self._words[_REQUESTS],
+            requests=self.answered,
             classes=tuple(self._words[_CLASSES : _CLASSES + 5]),
             aborted=self._words[_ABORTED],
-            in_flight=self._words[_IN_FLIGHT],
+            in_flight=self._words[_MORE] + sum(map(bool, self._times[_FIRST_START::_TABLE_WORDS])),
             connections=self._words[_CONNECTIONS],
             latency=tuple(self._words[_LATENCY : _LATENCY + latency]),
             lag=tuple(self._words[_LAG : _LAG + lag]),
@@ -294,11 +238,11 @@ class Meters:
         now = time.monotonic() if now is None else now
         found = []
         for entry in range(ENTRIES):
-            offset = _TABLE + entry * _TABLE_ENTRY
-            started, length = _HEAD.unpack_from(self._map, offset)
+            started, raw = _ENTRY.unpack_from(self._map, _TABLE + entry * _TABLE_ENTRY)
             if started:
-                raw = self._map[offset + _HEAD.size : offset + _HEAD.size + min(length, _TEXT)]
-                found.append(InFlight(raw.decode("utf-8", "replace"), max(0.0, now - started)))
+                # A text that was cut may end in the middle of a character.
+                text = raw.rstrip(b"\0").decode("utf-8", "ignore")
+                found.append(InFlight(text, max(0.0, now - started)))
         return sorted(found, key=lambda one: -one.seconds)
 
     def peak(self, since: float, until: float) -> Peak:

@@ -18,7 +18,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .audit import audit, open_fds
+from .audit import Hazard, audit, open_fds
 from .channel import Channel
 from .loading import BootFailure, Loaded, load, tell
 from .title import set_title
@@ -84,6 +84,8 @@ class Zygote:
             tell(failure, self._channel)
             return BOOT_FAILED
         hazards = audit(before)
+        if reason := getattr(loaded.job, "unforkable", ""):
+            hazards.append(Hazard(what=reason, where=loaded.job.engine, advice="each worker imports the app itself"))
         # What the import left as garbage would be freed, page by page, in every worker; what is frozen no worker's
         # collector touches, so its pages stay shared.
         gc.collect()

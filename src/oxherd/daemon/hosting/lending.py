@@ -8,6 +8,7 @@ gets it back when it can.
 from __future__ import annotations
 
 from oxherd.core import slots
+from oxherd.system.listeners import parse_bind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class Lending:
         listeners, worker = host.listeners, handle.worker
         assert listeners is not None
         assert worker is not None
+        spec = handle.spec.host
+        assert spec is not None
+        # A generation accepts on the addresses of its own oxfile.
+        addresses = [parse_bind(text) for text in spec.bind]
         for number in sorted(mine):
-            for key, sock in listeners.of(number):
+            for key, sock in listeners.of(number, addresses):
                 if key in worker.asked:
                     continue
                 listeners.listen(number)

@@ -85,7 +85,8 @@ class Recycling:
         if spec is None or not spec.ssl_certfile or not host.process.wanted:
             self._certificates.pop(host.process, None)
             return False
-        now = tuple(_stamp(path) for path in (spec.ssl_certfile, spec.ssl_keyfile) if path)
+        folder = host.process.spec.working_dir
+        now = tuple(_stamp(os.path.join(folder, path)) for path in (spec.ssl_certfile, spec.ssl_keyfile) if path)
         before = self._certificates.setdefault(host.process, now)
         # Both files have to be there: between the two renames of a renewal they do not fit each other.
         if now != before and None not in now:

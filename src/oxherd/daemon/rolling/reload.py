@@ -200,7 +200,8 @@ class Reload:
             member.process.reloading = False
             kind = "reloaded" if result is Phase.DONE else "reload-failed"
             self._supervisor.tell(kind, self._sentence(member), member.process, generation=member.process.generation)
-        self._done(self)
+        # Not from within the event that ended it: what is done next has to find the supervisor's queue at rest.
+        self._supervisor.loop.call_soon(lambda: self._done(self))
 
     # -- telling ------------------------------------------------------------------------------------------------
 

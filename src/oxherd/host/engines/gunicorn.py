@@ -22,21 +22,23 @@ The hooks of a configuration and when they are called here:
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gunicorn import __version__, util
+from gunicorn import __version__
 from gunicorn.errors import AppImportError
 
+from ..access import AccessLog
 from ..target import TargetError, interface_of, own_traceback
 from ..target import find as find_app
 from .base import App, EngineError, Job, StartupError
 from .gunicorn_apps import AsgiApp, WsgiApp, any_app
 from .gunicorn_hosting import AnyParent, Beat, Course, gunicorn_socket
-from .gunicorn_options import Prepared, prepare
+from .gunicorn_options import Prepared, prepare, worker_class
 
 if TYPE_CHECKING:
     import socket
@@ -67,14 +69,14 @@ def find(job: Job) -> App:
         TargetError: It cannot be imported, or is none.
     """
     prepared = prepare(job)
-    host, interface = _host_of(_worker_class(prepared.cfg))
+    host, interface = _host_of(worker_class(prepared.cfg))
     _, _, attr = prepared.target.partition(":")
     if prepared.source == "app":
         return find_app(prepared.target, factory=prepared.factory, interface=prepared.interface)
-    if attr.isidentifier() and host != _OTHER[0]:
+    if attr.isidentifier() and host != _OTHER[0] and not prepared.cfg.paste:
         return find_app(prepared.target, interface=interface)
     try:
-        call = util.import_app(prepared.target)
+        call = prepared.application.load()
     except AppImportError as error:
         raise TargetError(str(error)) from error
     except Exception as error:
@@ -92,8 +94,8 @@ def make(job: Job, app: App, meters: Meters, told: Told) -> Gunicorn:
     cfg = prepared.cfg
     if app.interface == "asgi" and not prepared.application.has_worker_class:
         cfg.set("worker_class", _asgi_worker())
-    worker_class = _worker_class(cfg)
-    host, serves = _host_of(worker_class)
+    base = worker_class(cfg)
+    host, serves = _host_of(base)
     looks = interface_of(app.call) if prepared.source == "command" else app.interface
     if serves != "auto" and looks in {"asgi", "wsgi"} and looks != serves:
         better = "asgi or uvicorn_worker.UvicornWorker" if looks == "asgi" else "gthread"
@@ -102,18 +104,10 @@ def make(job: Job, app: App, meters: Meters, told: Told) -> Gunicorn:
             f" {serves.upper()}; use worker_class {better}"
         )
     try:
-        hosted = importlib.import_module(f".{host}", __package__).hosted(worker_class)
+        hosted = importlib.import_module(f".{host}", __package__).hosted(base)
     except ImportError as error:
         raise EngineError(f"the worker class {cfg.worker_class_str} cannot be used: {error}") from error
-    return Gunicorn(job=prepared, app=app, worker_class=hosted, serves=serves, meters=meters, told=told)
-
-
-def _worker_class(cfg: Any) -> type[Any]:
-    try:
-        worker_class: type[Any] = cfg.worker_class
-    except (RuntimeError, ImportError, AttributeError) as error:
-        raise EngineError(f"the worker class {cfg.settings['worker_class'].get()!r} cannot be used: {error}") from error
-    return worker_class
+    return Gunicorn(job=prepared, app=app, hosted=hosted, serves=serves, meters=meters, told=told)
 
 
 def _asgi_worker() -> str:
@@ -129,8 +123,8 @@ def _asgi_worker() -> str:
     )
 
 
-def _host_of(worker_class: type[Any]) -> tuple[str, str]:
-    for base in worker_class.__mro__:
+def _host_of(hosted: type[Any]) -> tuple[str, str]:
+    for base in hosted.__mro__:
         for module, name, host, interface in _HOSTS:
             if (base.__module__, base.__name__) == (module, name):
                 return host, interface
@@ -140,21 +134,20 @@ def _host_of(worker_class: type[Any]) -> tuple[str, str]:
 class Gunicorn:
     """gunicorn in one worker; see `engines.base.Engine`."""
 
-    def __init__(
-        self, *, job: Prepared, app: App, worker_class: type[Any], serves: str, meters: Meters, told: Told
-    ) -> None:
+    def __init__(self, *, job: Prepared, app: App, hosted: type[Any], serves: str, meters: Meters, told: Told) -> None:
         """Nothing is made yet."""
         self._job = job
         self._course = course = Course(job, meters, told)
-        self._worker_class = worker_class
+        self._hosted = hosted
         self._worker: Any = None
+        log = _access_log(job)
         match serves:
             case "wsgi":
                 # gevent's own server knows no lame duck; those of gunicorn pass over what an app says of connections.
-                course.app = WsgiApp(app.call, meters, course.duck)
+                course.app = WsgiApp(app.call, meters, closing=course.duck, log=log and log.wsgi)
             case "asgi":
-                closing = None if getattr(worker_class, "says_close", False) else course.duck
-                course.app = AsgiApp(app.call, meters, course.failed, closing)
+                closing = None if getattr(hosted, "says_close", False) else course.duck
+                course.app = AsgiApp(app.call, meters, course.failed, closing=closing, log=log and log.asgi)
             case _:
                 course.app = any_app(app.call, interface_of(app.call), meters, course.duck)
         course.app.is_tls = bool(job.cfg.is_ssl)
@@ -163,14 +156,14 @@ class Gunicorn:
     def run(self, private: socket.socket) -> int:
         """Serve until drained or stopped; see `engines.base.Engine`."""
         job, cfg, server = self._job, self._job.cfg, self._job.server
-        server.pid, server.worker_class = os.getppid(), self._worker_class
+        server.pid, server.worker_class = os.getppid(), self._hosted
         log = server.log
-        if hasattr(self._worker_class, "check_config"):
-            self._worker_class.check_config(cfg, log)
+        if hasattr(self._hosted, "check_config"):
+            self._hosted.check_config(cfg, log)
         self._course.app.private_path = private.getsockname()
         listener = gunicorn_socket(private, cfg, log)
         server.LISTENERS = [listener]
-        worker = self._worker_class(1, AnyParent(os.getppid()), [listener], job.application, cfg.timeout / 2, cfg, log)
+        worker = self._hosted(1, AnyParent(os.getppid()), [listener], job.application, cfg.timeout / 2, cfg, log)
         worker.tmp.close()
         worker.tmp = Beat(lambda: None)
         worker.course, worker.plain, worker.pid = self._course, _without_tls(cfg), os.getpid()
@@ -219,8 +212,10 @@ class Gunicorn:
 
     def release(self, key: str) -> None:
         """Accept on a listener no more; see `engines.base.Engine`."""
-        self._course.wait()
-        self._worker.detach(key)
+        # A worker that has ended has closed them all.
+        with contextlib.suppress(EngineError):
+            self._course.wait()
+            self._worker.detach(key)
 
     def drain(self) -> None:
         """Become a lame duck; see `engines.base.Engine`."""
@@ -251,6 +246,15 @@ class Gunicorn:
             "worker_class": self._job.cfg.worker_class_str,
             "loop": getattr(self._worker, "loop_name", ""),
         }
+
+
+def _access_log(job: Job) -> AccessLog | None:
+    if job.source != "app" or not isinstance(job.access_log, str):
+        return None
+    try:
+        return AccessLog(job.access_log)
+    except OSError as error:
+        raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error
 
 
 def _without_tls(cfg: Any) -> Any:

@@ -22,6 +22,7 @@ class WsgiApp:
         app: The app itself.
         meters: Count what clients ask; probes are not counted.
         closing: Says ``Connection: close`` while it is on; None where the worker class does that itself.
+        log: Writes the access log; None where nobody does, or gunicorn.
 
     Attributes:
         parts: How many parts of answers there were so far; a long stream is not a blocked thread.
@@ -29,10 +30,10 @@ class WsgiApp:
         is_tls: Whether clients come through TLS. Probes do not, and must not be redirected to it.
     """
 
-    def __init__(self, app: Any, meters: Meters, closing: Draining | None = None) -> None:
+    def __init__(self, app: Any, meters: Meters, *, closing: Draining | None = None, log: Any = None) -> None:
         """Wrap the app."""
         self._app = app
-        self._counted = count_wsgi(self._noted, meters, closing)
+        self._counted = count_wsgi(self._noted, meters, closing, log)
         self.parts = 0
         self.private_path: Any = None
         self.is_tls = False
@@ -92,6 +93,7 @@ class AsgiApp:
         meters: Count what clients ask.
         failed: Called with what the app says when its startup fails.
         closing: Says ``Connection: close`` to clients while it is on; None where the worker class does that itself.
+        log: Writes the access log; None where nobody does, or gunicorn.
 
     Attributes:
         counted: The app for clients.
@@ -99,12 +101,18 @@ class AsgiApp:
     """
 
     def __init__(
-        self, app: Any, meters: Meters, failed: Callable[[str], None], closing: Draining | None = None
+        self,
+        app: Any,
+        meters: Meters,
+        failed: Callable[[str], None],
+        *,
+        closing: Draining | None = None,
+        log: Any = None,
     ) -> None:
         """Wrap the app."""
         self._app = app
         self._failed = failed
-        self.counted = count_asgi(app, meters, closing)
+        self.counted = count_asgi(app, meters, closing, log)
         self.is_tls = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

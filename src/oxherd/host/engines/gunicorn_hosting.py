@@ -415,5 +415,12 @@ def keep_signals(worker: Any) -> None:
 
     USR1 reopens the log files, ABRT aborts with the hook of the configuration.
     """
-    signal.signal(signal.SIGUSR1, lambda _number, _frame: worker.log.reopen_files())
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def reopen(number: int, frame: Any) -> None:
+        worker.log.reopen_files()
+        if callable(before):
+            before(number, frame)  # the access log that is Oxherd's, or the app's own
+
+    signal.signal(signal.SIGUSR1, reopen)
     signal.signal(signal.SIGABRT, worker.handle_abort)

@@ -21,7 +21,7 @@ from .gunicorn_hosting import Server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Prepared", "prepare", "read_command", "unsupported"]
+__all__ = ["Prepared", "notes", "prepare", "read_command", "unsupported", "worker_class"]
 
 # Settings that are keys of the oxfile, or have no meaning without an arbiter.
 _OURS = {
@@ -58,7 +58,6 @@ _OURS = {
 # What needs gunicorn's own arbiter: setting, and what to say of it.
 _ARBITER_ONLY = {
     "dirty_apps": "dirty workers are children of gunicorn's arbiter",
-    "paste": "a paste configuration names its app in a language of its own",
     "print_config": "--print-config prints and serves nothing",
     "check_config": "--check-config checks and serves nothing",
     "spew": "--spew traces every line that is run",
@@ -68,10 +67,15 @@ _DEFAULT_THREADS = 4
 
 @dataclass(frozen=True)
 class Prepared(Job):
-    """A job with gunicorn's own application object, which has its configuration, and the server its hooks see."""
+    """A job with gunicorn's own application object, which has its configuration, and the server its hooks see.
+
+    Attributes:
+        unforkable: Why the app must be imported in each worker, "" where a zygote can do it for all.
+    """
 
     application: Any = None
     server: Any = None
+    unforkable: str = ""
 
     @property
     def cfg(self) -> Any:
@@ -83,6 +87,11 @@ class _Command(WSGIApplication):  # type: ignore[misc]
     """gunicorn's own application, which does not end the process when its options are wrong."""
 
     has_worker_class = True
+    config_file: str | None = None
+
+    def load_config_from_file(self, filename: str) -> Any:
+        self.config_file = filename
+        return super().load_config_from_file(filename)
 
     def do_load_config(self) -> None:
         self.load_default_config()
@@ -108,7 +117,8 @@ class _Options(WSGIApplication):  # type: ignore[misc]
         for name, value in job.options.items():
             if name != "config":
                 self._set(name, value)
-        _set_all(self.cfg, keepalive=math.ceil(job.keepalive), accesslog=_access_log(job))
+        # Its access log is Oxherd's, the same on every engine.
+        _set_all(self.cfg, keepalive=math.ceil(job.keepalive), accesslog=None)
         if job.log_level:
             self.cfg.set("loglevel", job.log_level)
         if job.ssl_certfile:
@@ -148,7 +158,8 @@ def prepare(job: Job) -> Prepared:
     is_command = job.source == "command"
     application = read_command(job.argv) if is_command else _read_options(job)
     cfg = application.cfg
-    if texts := _without_arbiter(cfg):
+    _look_for_certificate(cfg)
+    if texts := unsupported(cfg):
         raise EngineError("; ".join(texts) + "; run it yourself with `adopt = false`")
     os.environ["SERVER_SOFTWARE"] = SERVER_SOFTWARE
     os.environ.update(cfg.env)
@@ -158,7 +169,7 @@ def prepare(job: Job) -> Prepared:
     changes: dict[str, Any] = {}
     if is_command:
         changes = {
-            "target": _target(application.app_uri),
+            "target": _target(cfg, application.app_uri),
             "keepalive": float(cfg.keepalive),
             "ssl_certfile": cfg.certfile,
             "ssl_keyfile": cfg.keyfile,
@@ -166,11 +177,12 @@ def prepare(job: Job) -> Prepared:
     if cfg.max_requests and not job.max_requests:
         changes |= {"max_requests": cfg.max_requests, "max_requests_jitter": cfg.max_requests_jitter}
     _hand_over(cfg, job)
+    unforkable = _patch(cfg)
     server = Server(application)
     if server.has("on_starting"):
         cfg.on_starting(server)
     known = {one.name: getattr(job, one.name) for one in fields(Job)}
-    return Prepared(**{**known, **changes}, application=application, server=server)
+    return Prepared(**{**known, **changes}, application=application, server=server, unforkable=unforkable)
 
 
 def read_command(argv: tuple[str, ...]) -> Any:
@@ -186,16 +198,36 @@ def read_command(argv: tuple[str, ...]) -> Any:
         return _Command("%(prog)s [OPTIONS] [APP_MODULE]", prog="gunicorn")
 
 
+def worker_class(cfg: Any) -> type[Any]:
+    """Return the worker class of a configuration.
+
+    Raises:
+        EngineError: It is not there.
+    """
+    try:
+        found: type[Any] = cfg.worker_class
+    except (RuntimeError, ImportError, AttributeError) as error:
+        # gunicorn's text has a whole traceback in it.
+        why = str(error).partition("\n")[0].strip().rstrip(":")
+        raise EngineError(f"the worker class {cfg.settings['worker_class'].get()!r} cannot be used: {why}") from error
+    return found
+
+
 def unsupported(cfg: Any) -> list[str]:
-    """Return what a configuration asks for that is not done, or done otherwise, without gunicorn's arbiter."""
-    texts = _without_arbiter(cfg)
+    """Return why a configuration cannot be hosted; empty where it can."""
+    settings = cfg.settings
+    return [text for name, text in _ARBITER_ONLY.items() if name in settings and settings[name].get()]
+
+
+def notes(cfg: Any) -> list[str]:
+    """Return what a configuration asks for that has no effect, or another one, without gunicorn's arbiter."""
     told = {
-        "reload": "reload is for development; use `watch`",
-        "daemon": "daemon is ignored: Oxherd's supervisor is the one in the background",
+        "reload": "reload has no effect; use `watch`",
+        "daemon": "daemon has no effect: Oxherd's supervisor is the one in the background",
         "pidfile": "pidfile is not written: there is no process that all workers belong to",
-        "reuse_port": "reuse_port is ignored: Oxherd has a listener for each worker",
+        "reuse_port": "reuse_port has no effect: Oxherd has a listener for each worker",
     }
-    texts += [text for name, text in told.items() if cfg.settings[name].get()]
+    texts = [text for name, text in told.items() if cfg.settings[name].get()]
     for hook in ("on_reload", "on_exit", "pre_exec", "nworkers_changed"):
         setting = cfg.settings[hook]
         if setting.get() is not setting.default:
@@ -230,15 +262,27 @@ def _validate(cfg: Any) -> None:
     # Newer ones alone: settings against each other.
     if hasattr(type(cfg), "validate"):
         cfg.validate()
+
+
+def _look_for_certificate(cfg: Any) -> None:
     for name in ("certfile", "keyfile"):
         path = getattr(cfg, name)
         if path and not os.path.exists(path):
             raise EngineError(f'{name} "{path}" does not exist')
 
 
-def _without_arbiter(cfg: Any) -> list[str]:
-    settings = cfg.settings
-    return [text for name, text in _ARBITER_ONLY.items() if name in settings and settings[name].get()]
+def _patch(cfg: Any) -> str:
+    """Patch the standard library for a worker class of gevent's, before the app is imported as gunicorn does.
+
+    Returns:
+        Why the app cannot be imported in a zygote: its loop is there then, and a fork does not survive it whole.
+    """
+    if not any(base.__module__ == "gunicorn.workers.ggevent" for base in worker_class(cfg).__mro__):
+        return ""
+    from gevent import monkey  # noqa: PLC0415 - for its worker classes alone
+
+    monkey.patch_all()
+    return "gevent patches the standard library before the app is imported"
 
 
 def _hand_over(cfg: Any, job: Job) -> None:
@@ -262,16 +306,8 @@ def _set_all(cfg: Any, **values: Any) -> None:
         cfg.set(name, value)
 
 
-def _access_log(job: Job) -> str | None:
-    match job.access_log:
-        case False:
-            return None
-        case True | "text" | "json":
-            return "-"
-        case path:
-            return path
-
-
-def _target(uri: str) -> str:
+def _target(cfg: Any, uri: str) -> str:
+    if cfg.paste:
+        return uri
     module, colon, attr = uri.partition(":")
     return f"{module}:{attr}" if colon else f"{module}:application"

@@ -80,11 +80,16 @@ class _Place(socket.socket):
         if any(data & 0xFFFFFFFF != self.fileno() for _, _, data in watches):
             raise EngineError("the loop of this worker class cannot be given a listener at run time")
         before = socket.socket(fileno=os.dup(self.fileno()))
-        for epoll, _, _ in watches:
-            epoll.unregister(self.fileno())
-        os.dup2(listener.fileno(), self.fileno(), inheritable=False)
+        noted = []
         for epoll, events, _ in watches:
+            # One epoll may have several descriptors, ours of a moment ago among them.
+            with contextlib.suppress(FileNotFoundError):
+                epoll.unregister(self.fileno())
+                noted.append((epoll, events))
+        os.dup2(listener.fileno(), self.fileno(), inheritable=False)
+        for epoll, events in noted:
             epoll.register(self.fileno(), events)
+        for epoll, _, _ in watches:
             epoll.close()
         if not watches:
             _wake(before)
@@ -112,6 +117,13 @@ def _watches(fd: int) -> Any:
             noted = dict(zip(entry[0::2], entry[1::2], strict=False))
             if int(noted["tfd"]) == fd and int(noted["ino"], 16) == inode:
                 yield select.epoll.fromfd(os.dup(int(name))), int(noted["events"], 16), int(noted["data"], 16)
+
+
+def _is_watched(fd: int) -> bool:
+    watches = list(_watches(fd))
+    for epoll, _, _ in watches:
+        epoll.close()
+    return bool(watches)
 
 
 def _wake(listener: socket.socket) -> None:
@@ -219,7 +231,7 @@ class _Other:
 
     def _watch(self) -> None:
         """See when it serves; then pass on the signs of life it gives, while it gives them."""
-        while not self._notified and not any(True for _ in _watches(self._private.fileno())):
+        while not self._notified and not _is_watched(self._private.fileno()):
             self._drained.wait(_LOOK)
         self._notified = self._notified or time.monotonic()
         self.course.ready()

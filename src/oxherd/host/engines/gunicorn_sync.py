@@ -3,6 +3,9 @@
 Always over several listeners, which come and go. Between two connections it can leave at once: what is in a listener's
 queue stays there for its successor. In the middle of one it has to wait for a client that may say nothing; the lame duck
 ends that wait by ending the reading side of the connection.
+
+After an answer gunicorn waits for the client to close, for up to two seconds in which it does nothing else. Here such
+connections wait in the poller.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from gunicorn import util
 
 from .base import EngineError
 from .gunicorn_hosting import LEAVING, Errand, Wake, gunicorn_socket, keep_signals
@@ -49,10 +54,15 @@ class _Sync:
         self._private: Any = self.sockets[0]
         self._listeners: dict[str, Any] = {}
         self._poller = selectors.DefaultSelector()
+        # Answered, and waiting for the client to close: when that is waited for no more.
+        self._closing: dict[socket.socket, float] = {}
         self._client: socket.socket | None = None
+        self._resting: list[Any] = []
         self._asked = False
         self._cut = False
         self._hurry = threading.Event()
+        if hasattr(util, "close_graceful"):
+            util.close_graceful = self._say_goodbye
         super().init_process()  # type: ignore[misc]
 
     def init_signals(self) -> None:
@@ -101,26 +111,36 @@ class _Sync:
         self._private.setblocking(False)
         self._poller.register(self._private, selectors.EVENT_READ)
         self.course.ready()
-        resting: list[Any] = []
         while self.alive:
-            for ready, _ in self._poller.select(self.course.until_tick()):
-                if ready.fileobj is self.wake:
-                    self.wake.run()
-                elif self._may_accept() and not self._accept(ready.fileobj):
-                    self._poller.unregister(ready.fileobj)
-                    resting.append(ready.fileobj)
-            if self.course.passed(0):
-                for listener in resting:
-                    if listener is self._private or listener in self._listeners.values():
-                        self._poller.register(listener, selectors.EVENT_READ)
-                resting.clear()
+            self._turn()
         for key in list(self._listeners):
             self._detach(key)
+        while self._closing and not self.course.stopping:
+            self._turn()
         if self._cut:
             self.course.told.closed(1)
         self._private.close()
         self.wake.close()
         self._poller.close()
+
+    def _turn(self) -> None:
+        for ready, _ in self._poller.select(self.course.until_tick()):
+            if ready.fileobj is self.wake:
+                self.wake.run()
+            elif ready.fileobj in self._closing:
+                self._heard_after_goodbye(ready.fileobj)
+            elif self._may_accept() and not self._accept(ready.fileobj):
+                self._poller.unregister(ready.fileobj)
+                self._resting.append(ready.fileobj)
+        for client, patience in list(self._closing.items()):
+            if patience > time.monotonic():
+                break
+            self._gone(client)
+        if self.course.passed(0):
+            for listener in self._resting:
+                if listener is self._private or listener in self._listeners.values():
+                    self._poller.register(listener, selectors.EVENT_READ)
+            self._resting.clear()
 
     def _may_accept(self) -> bool:
         # Asked anew for each listener: a signal may have come while the last one was served.
@@ -158,6 +178,35 @@ class _Sync:
     def handle_request(self, listener: Any, request: Any, client: Any, address: Any) -> None:
         self._asked = True
         super().handle_request(listener, request, client, address)  # type: ignore[misc]
+
+    def _say_goodbye(self, client: Any, timeout: float = 2.0, max_drain: int = 65536) -> None:
+        """Close so that the client gets all of the answer; in the place of gunicorn's function, which waits."""
+        del max_drain
+        if client in self._closing or client.fileno() < 0:
+            return
+        try:
+            client.shutdown(socket.SHUT_WR)
+        except OSError:
+            client.close()
+            return
+        client.setblocking(False)
+        self._closing[client] = time.monotonic() + timeout
+        self._poller.register(client, selectors.EVENT_READ)
+
+    def _heard_after_goodbye(self, client: Any) -> None:
+        try:
+            more = client.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""  # it was reset
+        if not more:
+            self._gone(client)
+
+    def _gone(self, client: Any) -> None:
+        del self._closing[client]
+        self._poller.unregister(client)
+        client.close()
 
     # -- listeners ----------------------------------------------------------------------------------------------
 
