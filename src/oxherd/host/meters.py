@@ -21,12 +21,18 @@ Layout, native byte order, offsets in bytes::
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import struct
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import IntEnum
+
+# Not typing's own: the supervisor imports this module, and typing is a megabyte.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ENTRIES",
@@ -182,6 +188,39 @@ class Meters:
             self._free.append(entry)
         else:
             words[_MORE] -= 1
+
+    def add(self, now: float, *, classes: Sequence[int], aborted: int, latency: Sequence[int], longest: float) -> None:
+        """Count many requests that are over at once, for engines that keep a tally between two ticks.
+
+        Args:
+            now: CLOCK_MONOTONIC; they belong to this second.
+            classes: How many were answered with 1xx .. 5xx.
+            aborted: How many ended without a whole answer.
+            latency: How many fall into each bucket, as in the histogram.
+            longest: The longest of them, in seconds.
+        """
+        self.turn(now)
+        words = self._words
+        for place, count in enumerate(classes, _CLASSES):
+            words[place] += count
+        for place, count in enumerate(latency, _LATENCY):
+            words[place] += count
+        words[_ABORTED] += aborted
+        self._second_latency = max(self._second_latency, longest)
+
+    def show(self, count: int, flying: Iterable[tuple[float, str]]) -> None:
+        """Write the whole table of requests in flight, in place of `enter` and `leave`.
+
+        Args:
+            count: How many there are.
+            flying: When each began and its text, the oldest first; as many as there is room for are taken.
+        """
+        entry = -1
+        for entry, (started, text) in enumerate(itertools.islice(flying, ENTRIES)):
+            _write_entry(self._map, _TABLE + entry * _TABLE_ENTRY, started, text.encode("utf-8", "replace"))
+        for free in range(entry + 1, ENTRIES):
+            self._times[_FIRST_START + free * _TABLE_WORDS] = 0.0
+        self._words[_MORE] = max(0, count - ENTRIES)
 
     def _totals(self) -> tuple[int, int]:
         """Return the numbers of requests and of server errors so far."""

@@ -85,7 +85,6 @@ class Tally:
             aborted=aborted,
             latency=[above - below for below, above in itertools.pairwise(places)],
             longest=seconds[-1],
-            errors=classes[4] + aborted,
         )
 
     def _show(self, now: float) -> None:

@@ -218,6 +218,8 @@ class Hosting:
         host = self._hosts.get(process)
         if host is None or any(not handle.down for handle in process.everyone()):
             return
+        if process.reloading or any(release.kept for release in host.releases.values()):
+            return  # a reload is about to bring workers
         if process.wanted and any(handle.machine.desired is Desired.UP for handle in process.instances.values()):
             crashed = all(handle.machine.state in {State.CRASHED, State.EXITED} for handle in process.everyone())
             if not crashed:

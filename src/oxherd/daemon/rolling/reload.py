@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from oxherd.core import fleet, transaction
 from oxherd.core.instance import State
 from oxherd.core.phases import Phase, Plan, Stage
-from oxherd.core.rollout_messages import Begin
+from oxherd.core.rollout_messages import Begin, Cancel
 from oxherd.daemon.hosting.figures import Figures
 from oxherd.daemon.rolling.running import Running
 from oxherd.daemon.rows import progress
@@ -127,10 +127,21 @@ class Reload:
         self._transaction, commands = transaction.begin(fleet.order(names, depends))
         self._carry_out(commands)
 
-    def cancel(self, detail: str) -> None:
-        """Everything is being stopped: leave all as it is, at once."""
-        if self._transaction is not None and self.result is None:
-            self._transaction, commands = transaction.cancel(self._transaction, detail)
+    def cancel(self, process: ProcessHandle, detail: str) -> None:
+        """One of the processes is being stopped: its part ends at once; the transaction takes the others back."""
+        member = self.members.get(process.name)
+        running = None if member is None else member.running
+        if running is None or running.over:
+            return
+        if running.value.phase is Phase.PLANNED:
+            # Not begun: a level below it is still at work. There is nothing of its own to end.
+            self._report_as(process.name, Phase.CANCELLED, detail)
+            return
+        running.feed(Cancel(detail))
+
+    def _report_as(self, name: str, phase: Phase, detail: str) -> None:
+        if self._transaction is not None:
+            self._transaction, commands = transaction.report(self._transaction, name, phase, detail)
             self._carry_out(commands)
 
     def _running(self, member: Member) -> Running:
@@ -164,12 +175,7 @@ class Reload:
         value = running.value
         if value.cause:
             member.detail = value.cause
-        if self._transaction is None:
-            return
-        self._transaction, commands = transaction.report(
-            self._transaction, member.process.name, value.phase, value.cause
-        )
-        self._carry_out(commands)
+        self._report_as(member.process.name, value.phase, value.cause)
 
     def _carry_out(self, commands: Sequence[transaction.Tell | transaction.Conclude]) -> None:
         self._queue.extend(commands)

@@ -83,10 +83,10 @@ class Rolls:
         reload.begin()
 
     def cancel(self, process: ProcessHandle, detail: str) -> None:
-        """A process is being stopped: whatever rolls it ends at once."""
+        """A process is being stopped: whatever rolls it ends at once, and what is reloaded with it is taken back."""
         reload = self._reloads.get(process)
         if reload is not None:
-            reload.cancel(detail)
+            reload.cancel(process, detail)
         self._end_replacement(process, detail)
         self._budget = self._budget.forget(process)
 

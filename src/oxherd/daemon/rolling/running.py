@@ -160,7 +160,7 @@ class Running:
         if before is not None:
             process.others.append(before)
             self._displaced[handle] = before
-            if before.down:
+            if before.down and slot in self._told_to_go:
                 before.retired = True
                 self._supervisor.drop(before)
         hosting = self._supervisor.hosting
@@ -216,6 +216,9 @@ class Running:
         handle = self._olds.get(slot)
         self._told_to_go.add(slot)
         if handle is None or handle.down:
+            if handle is not None and handle in self.process.others:
+                handle.retired = True
+                self._supervisor.drop(handle)
             self.feed(m.OldGone(slot))
             return
         if self.process.instances.get(slot) is handle:
