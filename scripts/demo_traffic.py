@@ -64,7 +64,7 @@ class Traffic:
                 answer = connection.getresponse()
                 content = answer.read()
                 self._count(answer.status, content)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
                 with self._lock:
                     self.lost.append(f"{type(error).__name__}: {error}")
                 connection.close()
