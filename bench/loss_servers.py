@@ -50,7 +50,7 @@ class Kind:
     """One server with its options.
 
     Attributes:
-        command: With {port}; run in the directory of the apps. Of an Oxherd kind the lines of its ``[processes.web]``.
+        command: With {port} and {workers}; run in the directory of the apps. Of an Oxherd kind the lines of its ``[processes.web]``.
         recycle: Added to make workers leave all the time; "" where there is no such thing.
         load: What of the load its interface cannot serve, or what would say nothing of it.
         oxherd: Whether Oxherd runs it.
@@ -64,13 +64,13 @@ class Kind:
 
 
 NO_WEBSOCKET: dict[str, object] = {"websocket": 0}
-GUNICORN = f"gunicorn -w {WORKERS} -b 127.0.0.1:{{port}} --keep-alive 5"
+GUNICORN = "gunicorn -w {workers} -b 127.0.0.1:{port} --keep-alive 5"
 RECYCLE = "--max-requests 1000 --max-requests-jitter 500"
 
 KINDS = [
     Kind(
         name="uvicorn",
-        command=f"uvicorn main:app --port {{port}} --workers {WORKERS} --no-access-log --log-level warning",
+        command="uvicorn main:app --port {port} --workers {workers} --no-access-log --log-level warning",
         recycle="--limit-max-requests 1000 --limit-max-requests-jitter 500",
     ),
     Kind(
@@ -87,49 +87,49 @@ KINDS = [
     ),
     Kind(
         name="granian asgi",
-        command=f"granian --interface asgi --workers {WORKERS} --port {{port}} main:app",
+        command="granian --interface asgi --workers {workers} --port {port} main:app",
         recycle="--respawn-failed-workers --workers-lifetime 60",
     ),
     Kind(
         name="granian wsgi",
-        command=f"granian --interface wsgi --workers {WORKERS} --blocking-threads 24 --port {{port}} wsgi_app:app",
+        command="granian --interface wsgi --workers {workers} --blocking-threads 24 --port {port} wsgi_app:app",
         recycle="--respawn-failed-workers --workers-lifetime 60",
         load=NO_WEBSOCKET,
     ),
     Kind(
         name="hypercorn",
-        command=f"hypercorn -w {WORKERS} -b 127.0.0.1:{{port}} main:app",
+        command="hypercorn -w {workers} -b 127.0.0.1:{port} main:app",
         recycle=RECYCLE,
     ),
     Kind(
         name="oxherd: uvicorn",
-        command=f'app = "main:app"\nbind = "127.0.0.1:{{port}}"\nworkers = {WORKERS}\n',
+        command='app = "main:app"\nworkers = {workers}\n',
         recycle="max_requests = 1000\nmax_requests_jitter = 500\n",
         oxherd=True,
     ),
     Kind(
         name="oxherd: gthread",
-        command=f'app = "wsgi_app:app"\nserver = "gunicorn"\nbind = "127.0.0.1:{{port}}"\nworkers = {WORKERS}\n'
-        "server_options = { worker_class = 'gthread', threads = 24 }\n",
+        command='app = "wsgi_app:app"\nserver = "gunicorn"\nworkers = {workers}\n'
+        "server_options = {{ worker_class = 'gthread', threads = 24 }}\n",
         recycle="max_requests = 1000\nmax_requests_jitter = 500\n",
         load=NO_WEBSOCKET,
         oxherd=True,
     ),
     Kind(
         name="oxherd: granian",
-        command=f'app = "main:app"\nserver = "granian"\nbind = "127.0.0.1:{{port}}"\nworkers = {WORKERS}\n',
+        command='app = "main:app"\nserver = "granian"\nworkers = {workers}\n',
         recycle="max_requests = 1000\nmax_requests_jitter = 500\n",
         oxherd=True,
     ),
     Kind(
         name="oxherd: hypercorn",
-        command=f'app = "main:app"\nserver = "hypercorn"\nbind = "127.0.0.1:{{port}}"\nworkers = {WORKERS}\n',
+        command='app = "main:app"\nserver = "hypercorn"\nworkers = {workers}\n',
         recycle="max_requests = 1000\nmax_requests_jitter = 500\n",
         oxherd=True,
     ),
     Kind(
         name="oxherd: uvicorn command",
-        command=f'command = "uvicorn main:app --port {{port}} --workers {WORKERS} --no-access-log"\n',
+        command='command = "uvicorn main:app --port {port} --workers {workers} --no-access-log"\n',
         oxherd=True,
     ),
 ]
@@ -138,8 +138,8 @@ KINDS = [
 class Server:
     """One that runs, in a directory of its own."""
 
-    def __init__(self, kind: Kind, *, recycle: bool = False) -> None:
-        self.kind = kind
+    def __init__(self, kind: Kind, *, recycle: bool = False, workers: int = WORKERS) -> None:
+        self.kind, self.workers = kind, workers
         self.port = unused_port()
         self.folder = Path(tempfile.mkdtemp(prefix="ox", dir="/tmp"))
         self.log = self.folder / "log"
@@ -169,7 +169,7 @@ class Server:
         new.rename(self.folder / "release.json")
 
     def launch(self) -> None:
-        words = f"{self.kind.command} {self.recycle}".format(port=self.port).split()
+        words = f"{self.kind.command} {self.recycle}".format(port=self.port, workers=self.workers).split()
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [str(BIN / words[0]), *words[1:]], cwd=APPS, env=self.env, stdout=log, stderr=subprocess.STDOUT
@@ -200,9 +200,11 @@ class OxherdServer(Server):
 
     def launch(self) -> None:
         self.env["OXHERD_HOME"] = str(self.folder / "home")
-        text = f"{self.kind.command}{self.recycle}".format(port=self.port)
+        text = f"{self.kind.command}{self.recycle}".format(port=self.port, workers=self.workers)
+        if "app =" in text:
+            text += f'bind = "127.0.0.1:{self.port}"\nkeepalive = "5s"\n'
         (self.folder / "oxfile.toml").write_text(
-            f'[processes.web]\n{text}working_dir = "{APPS}"\nkeepalive = "5s"\n'
+            f'[processes.web]\n{text}working_dir = "{APPS}"\n'
             f'[processes.web.health_check]\nendpoint = "http://127.0.0.1:{self.port}/health"\n'
         )
         self.oxherd("start", "--quiet", check=True)
@@ -213,6 +215,11 @@ class OxherdServer(Server):
             return subprocess.run(
                 command, cwd=self.folder, env=self.env, stdout=log, stderr=subprocess.STDOUT, check=check
             ).returncode
+
+    def oxherd_says(self, *words: str) -> str:
+        """Return what a command prints."""
+        command = [str(BIN / "oxherd"), *words]
+        return subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=True).stdout
 
     def reload(self) -> int | None:
         return self.oxherd("reload", "web")
@@ -226,6 +233,6 @@ class OxherdServer(Server):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def launch(kind: Kind, *, recycle: bool = False) -> Server:
-    """Start a server."""
-    return (OxherdServer if kind.oxherd else Server)(kind, recycle=recycle)
+def launch(kind: Kind, *, recycle: bool = False, workers: int = WORKERS) -> Server:
+    """Start a server and wait until it answers."""
+    return (OxherdServer if kind.oxherd else Server)(kind, recycle=recycle, workers=workers)

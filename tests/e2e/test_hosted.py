@@ -12,7 +12,7 @@ import pytest
 from support.harness import descendants
 from support.services import unused_port
 from support.waiting import DEADLINE, wait_gone, wait_until
-from support.web import APPS, Asking, Gates, ask, left_of, listening_inodes, server_pids, try_ask
+from support.web import APPS, Asking, Gates, ask, left_of, listening_inodes, server_pids, try_ask, write_code
 
 OXFILE = """
 [processes.web]
@@ -40,7 +40,7 @@ class Hosted:
 
     def write(self, text):
         """Write the part of the app that changes from release to release."""
-        self.release.write_text(text)
+        write_code(self.release, text)
 
     def start(self):
         self.ox.ok("start")
@@ -271,7 +271,7 @@ def test_a_worker_that_is_not_ready_gets_no_connections_and_is_not_restarted(hos
     flag = hosted.gates.directory / "unready.0"
     flag.touch()
     ox.wait("not-ready", name="web", instance=0)
-    assert {hosted.ask()["worker"] for _ in range(20)} == {"1"}
+    wait_until(lambda: {hosted.ask()["worker"] for _ in range(20)} == {"1"}, "the other worker to answer alone")
     assert not ox.row("web:0")["ready"]
     flag.unlink()
     ox.wait("ready-again", name="web", instance=0)

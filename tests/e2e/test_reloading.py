@@ -15,7 +15,7 @@ from support.eventstream import EventStream
 from support.harness import program
 from support.services import unused_port
 from support.waiting import DEADLINE, wait_gone, wait_until
-from support.web import APPS, Gates, ask, left_of, server_pids, try_ask
+from support.web import APPS, Gates, ask, left_of, server_pids, try_ask, write_code
 
 APP = """
 [processes.{name}]
@@ -43,7 +43,7 @@ class Pair:
         ox.ok("start")
 
     def write(self, name, text):
-        (self.folder / f"{name}_release.py").write_text(text)
+        write_code(self.folder / f"{name}_release.py", text)
 
     def versions(self):
         return [{ask(port, "/").json["version"] for _ in range(8)} for port in self.ports]
@@ -99,7 +99,7 @@ def test_settings_and_the_number_of_workers_come_with_a_reload(ox):
     text = APP.format(name="web", module="hosted", port=port, more="")
     folder = ox.oxfile(text)
     shutil.copy(APPS / "hosted.py", folder)
-    (folder / "release.py").write_text("VERSION = 1\n")
+    write_code(folder / "release.py", "VERSION = 1\n")
     ox.ok("start")
     old = set(ox.pids().values())
     ox.oxfile(text.replace("workers = 2", "workers = 3").replace(str(port), str(other)))
@@ -116,7 +116,7 @@ def test_a_renewed_certificate_is_served_by_workers_that_replace_the_old_ones(ox
     more = 'ssl_certfile = "cert.pem"\nssl_keyfile = "key.pem"\n'
     folder = ox.oxfile(APP.format(name="web", module="hosted", port=port, more=more))
     shutil.copy(APPS / "hosted.py", folder)
-    (folder / "release.py").write_text("VERSION = 1\n")
+    write_code(folder / "release.py", "VERSION = 1\n")
 
     def renew():
         issued = authority.issue_cert("localhost")
@@ -144,7 +144,7 @@ def run(ox):
     port = unused_port()
     folder = ox.oxfile(APP.format(name="web", module="hosted", port=port, more=""))
     shutil.copy(APPS / "hosted.py", folder)
-    (folder / "release.py").write_text("VERSION = 1\n")
+    write_code(folder / "release.py", "VERSION = 1\n")
     process = ox.popen("run")
     path = ox.home.run_socket(stack_id(ox.stack))
     wait_until(lambda: os.path.exists(path), "the run to take connections")
@@ -161,7 +161,7 @@ def supervisor_of(events):
 def test_a_run_reloads_and_scales_by_signal(run):
     process, events, port, folder = run
     supervisor = supervisor_of(events)
-    (folder / "release.py").write_text("VERSION = 2\n")
+    write_code(folder / "release.py", "VERSION = 2\n")
     os.kill(supervisor, signal.SIGHUP)
     events.wait("reloaded", name="web")
     assert {ask(port, "/").json["version"] for _ in range(8)} == {2}
@@ -169,7 +169,7 @@ def test_a_run_reloads_and_scales_by_signal(run):
     assert len(server_pids(port, 3)) == 3
     os.kill(supervisor, signal.SIGTTOU)
     events.wait("stopped", name="web", instance=2)
-    (folder / "release.py").write_text("VERSION = 3 +\n")
+    write_code(folder / "release.py", "VERSION = 3 +\n")
     os.kill(supervisor, signal.SIGHUP)
     assert "SyntaxError" in events.wait("reload-failed", name="web")["text"]
     assert {ask(port, "/").json["version"] for _ in range(8)} == {2}
@@ -185,12 +185,12 @@ def test_blue_and_green_are_two_stacks_side_by_side(ox):
     blue, green = unused_port(), unused_port()
     folder = ox.oxfile(APP.format(name="web", module="hosted", port=blue, more=""))
     shutil.copy(APPS / "hosted.py", folder)
-    (folder / "release.py").write_text("VERSION = 1\n")
+    write_code(folder / "release.py", "VERSION = 1\n")
     (folder / "oxfile.green.toml").write_text(
         'name = "green"\n' + APP.format(name="web", module="hosted", port="${PORT}", more="")
     )
     ox.ok("start")
-    (folder / "release.py").write_text("VERSION = 2\n")
+    write_code(folder / "release.py", "VERSION = 2\n")
     ox.ok("start", "--config", "oxfile.green.toml", env={"PORT": str(green)})
     assert ask(blue, "/").json["version"] == 1
     assert ask(green, "/").json["version"] == 2

@@ -108,6 +108,9 @@ class FakeSystem:
         luck: What `chance` returns.
         launched: Every process that was ever started, in order.
         sent: Every signal, as (pid, signum).
+        accepts: By pid, whether a program accepts from its listeners: True where nothing is said, None: not to be told.
+        clients: By pid, how many connections a program has.
+        stubborn: Why no program can be kept from accepting, or "".
     """
 
     def __init__(self) -> None:
@@ -122,6 +125,9 @@ class FakeSystem:
         # Processes that handle SIGTERM and end with 0, unless told otherwise.
         self.obedient = True
         self.oom = 0
+        self.accepts: dict[int, bool | None] = {}
+        self.clients: dict[int, int] = {}
+        self.stubborn = ""
 
     # -- for the test -------------------------------------------------------------------------------------------
 
@@ -229,6 +235,20 @@ class FakeSystem:
 
     def catches(self, _pid: int, _signum: int) -> bool:
         return True
+
+    def accepting(self, pids: Iterable[int], _inode: int) -> bool | None:
+        known = [self.accepts.get(pid, True) for pid in pids]
+        return True if True in known else None if None in known else False
+
+    def stop_accepting(self, pids: Iterable[int], _inode: int) -> SimpleNamespace:
+        if self.stubborn:
+            return SimpleNamespace(count=0, reason=self.stubborn)
+        stopped = [pid for pid in pids if self.accepts.get(pid, True)]
+        self.accepts.update(dict.fromkeys(stopped, False))
+        return SimpleNamespace(count=len(stopped), reason="")
+
+    def established(self, pids: Iterable[int], _addresses: object) -> int:
+        return sum(self.clients.get(pid, 0) for pid in pids)
 
     def open_sink(self, *, path: str, **_rest: object) -> FakeSink:
         self._fault("open_sink")

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from support.harness import Supervised
 
-__all__ = ["APPS", "Answer", "Asking", "Gates", "ask", "left_of", "listening_inodes", "server_pids", "try_ask"]
+__all__ = [
+    "APPS",
+    "Answer",
+    "Asking",
+    "Gates",
+    "ask",
+    "left_of",
+    "listening_inodes",
+    "server_pids",
+    "try_ask",
+    "write_code",
+]
 
 APPS = Path(__file__).resolve().parent.parent / "e2e" / "apps"
 
@@ -118,6 +129,16 @@ class Gates:
         """Return the lines of a file the apps write."""
         path = self.directory / name
         return path.read_text().splitlines() if path.exists() else []
+
+
+def write_code(path: Path, text: str) -> None:
+    """Write a module that is imported anew by the next process.
+
+    Cached byte code is told from new source by size and whole second, which a test may well leave the same.
+    """
+    path.write_text(text)
+    for cached in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        cached.unlink(missing_ok=True)
 
 
 def left_of(family: Iterable[int]) -> list[int]:

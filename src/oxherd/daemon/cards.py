@@ -65,7 +65,7 @@ class CardWriter:
             cause = f"{machine.detail}; {status.text}" if machine.detail else status.text
             if machine.reason is Reason.UNHEALTHY:
                 cause = f"unhealthy: {cause}"
-            hints += _traceback(handle)  # of a blocked worker: where it stood
+            hints += _traceback_of(handle)
         elif self._killed_for_memory(handle, status):
             status = replace(status, oom=True)
             cause = "killed by the kernel: out of memory"
@@ -75,7 +75,7 @@ class CardWriter:
         elif handle.failure is not None:
             # Its own words, from within the app's interpreter, are more exact than anything seen from outside.
             cause = str(handle.failure.get("text", "")) or status.text
-            hints += _traceback(handle)
+            hints += _traceback_of(handle)
         elif not status.success:
             holder = _port_trouble(handle, lines)
             if holder:
@@ -146,9 +146,10 @@ class CardWriter:
         return now is not None and now > handle.oom_before
 
 
-def _traceback(handle: InstanceHandle) -> list[str]:
-    text = str(handle.failure.get("traceback", "")) if handle.failure is not None else ""
-    return [line for line in text.splitlines() if line.strip()]
+def _traceback_of(handle: InstanceHandle) -> list[str]:
+    """Return the traceback, or the stacks, that came out of the app's interpreter, line by line."""
+    said = handle.failure or {}
+    return [line for line in str(said.get("traceback") or "").splitlines() if line.strip()]
 
 
 def exit_record(status: ExitStatus | None) -> dict[str, object] | None:

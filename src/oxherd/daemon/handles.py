@@ -76,7 +76,6 @@ class InstanceHandle:
         "failure",
         "health",
         "launch",
-        "leaving",
         "leftovers_told",
         "machine",
         "main_pid",
@@ -122,7 +121,6 @@ class InstanceHandle:
         self.pinned: Pin | None = None  # what it runs under while a reload is not over
         self.worker: WorkerHandle | None = None  # of a hosted process, while there is one
         self.passed: PassedHandle | None = None  # of a program that was passed its listeners, while there is one
-        self.leaving = False  # takes no new connection; its stop signal comes when it has none, or a little later
         self.failure: dict[str, object] | None = None  # what the app's interpreter said about a failed start
         self.unready = ""  # why it takes no traffic although it is healthy, by its readiness check
         self.cards: collections.deque[dict[str, object]] = collections.deque(maxlen=5)
@@ -144,11 +142,6 @@ class InstanceHandle:
     def mark(self) -> str:
         """The value of OXHERD_MARK of the current incarnation."""
         return f"{self.key}/{self.machine.incarnation}"
-
-    @property
-    def status(self) -> str:
-        """The word of the STATUS column."""
-        return "stopping" if self.leaving else self.machine.status
 
     @property
     def down(self) -> bool:

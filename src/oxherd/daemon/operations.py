@@ -36,21 +36,12 @@ class Goal(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One instance of a batch.
-
-    Attributes:
-        handle: The instance.
-        goal: What has to become true of it.
-        event: What it is told; None: it is only waited for.
-        after: The incarnation before it.
-        gently: It is told to go while others of its process stay: no connection of it is to be lost.
-    """
+    """One instance of a batch, the event it gets (None: it is only waited for) and the incarnation before it."""
 
     handle: InstanceHandle
     goal: Goal
     event: Event | None = None
     after: int = 0
-    gently: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,9 +95,7 @@ class Operation:
             # Judge only after every event of the batch is in: an instance that is stopped already is at its goal.
             self._checking = True
             for target in batch:
-                if target.gently:
-                    self._supervisor.dismiss(target.handle)
-                elif target.event is not None:
+                if target.event is not None:
                     self._supervisor.feed(target.handle, target.event)
             self._checking = False
             for target in batch:
@@ -128,7 +117,7 @@ class Operation:
         handle = target.handle
         if handle not in self._open:
             return
-        verdict = _up(target, handle.machine) if target.goal is Goal.UP else _down(handle)
+        verdict = _up(target, handle.machine) if target.goal is Goal.UP else _down(handle.machine)
         if verdict is None:
             return
         del self._open[handle]
@@ -138,7 +127,7 @@ class Operation:
 
     def _show(self, handle: InstanceHandle) -> None:
         machine = handle.machine
-        shown = (handle.status, machine.incarnation, machine.detail)
+        shown = (machine.status, machine.incarnation, machine.detail)
         if self._done is not None and self._progress is not None and self._shown.get(handle) != shown:
             self._shown[handle] = shown
             self._progress(handle)
@@ -172,10 +161,7 @@ def _up(target: Target, machine: Instance) -> str | None:
     return None
 
 
-def _down(handle: InstanceHandle) -> str | None:
-    machine = handle.machine
-    if handle.leaving:
-        return None
+def _down(machine: Instance) -> str | None:
     if machine.state in {State.STOPPED, State.CRASHED, State.EXITED}:
         return ""
     if machine.desired is Desired.UP:

@@ -58,7 +58,7 @@ def progress(handle: InstanceHandle) -> dict[str, object]:
         "process": handle.process.name,
         "label": handle.name,
         "instance": handle.slot,
-        "status": handle.status,
+        "status": machine.status,
         "pid": machine.pid,
         "detail": machine.detail,
     }
@@ -66,7 +66,7 @@ def progress(handle: InstanceHandle) -> dict[str, object]:
 
 def _status(handle: InstanceHandle) -> str:
     """Return the word of the STATUS column: what runs while its process is being reloaded is ``reloading``."""
-    status = handle.status
+    status = handle.machine.status
     return "reloading" if status == "running" and handle.process.reloading else status
 
 

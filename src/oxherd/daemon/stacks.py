@@ -250,7 +250,7 @@ class StackKeeper:
             if fresh and all(handle.down for handle in process.instances.values()):
                 self.next_generation(process)
             _, gone = self.fill(process)
-            retiring.extend(Target(handle=handle, goal=Goal.DOWN, gently=True) for handle in gone)
+            retiring.extend(Target(handle=handle, goal=Goal.DOWN, event=Stop()) for handle in gone)
             for slot, handle in sorted(process.instances.items()):
                 if not handle.retired and slots.get(process.name) in {None, slot}:
                     batch.append(self._start_target(handle, fresh=fresh))
@@ -359,7 +359,7 @@ class StackKeeper:
         for process in processes:
             new, gone = self.fill(process)
             up += [Target(handle=handle, goal=Goal.UP, event=Start()) for handle in new if process.wanted]
-            down += [Target(handle=handle, goal=Goal.DOWN, gently=True) for handle in gone]
+            down += [Target(handle=handle, goal=Goal.DOWN, event=Stop()) for handle in gone]
         self._records.save(stack)
         return [batch for batch in (up, down) if batch]
 
@@ -398,7 +398,7 @@ class StackKeeper:
             self.next_generation(process)
         new, gone = self.fill(process)
         self._supervisor.duties.settle(process)
-        targets = [Target(handle=handle, goal=Goal.DOWN, gently=True) for handle in gone]
+        targets = [Target(handle=handle, goal=Goal.DOWN, event=Stop()) for handle in gone]
         if not wanted:
             return targets
         for handle in process.instances.values():

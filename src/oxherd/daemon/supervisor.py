@@ -10,7 +10,7 @@ import collections
 from dataclasses import replace
 
 from oxherd.core import commands as c
-from oxherd.core.events import Permitted, Restart, Start, Stop
+from oxherd.core.events import Permitted, Restart, Start
 from oxherd.core.instance import Instance, State
 from oxherd.core.lifecycle import step
 from oxherd.core.restart import RestartMode
@@ -142,14 +142,6 @@ class Supervisor:
         finally:
             self._draining = False
 
-    def dismiss(self, handle: InstanceHandle) -> None:
-        """Let an instance go for good while others of its process stay: no connection of it is to be lost."""
-        if handle.spec.passed and self.hosting is not None:
-            self.hosting.leaving.begin(handle)
-        else:
-            # A worker of Oxherd's own drains by itself when it is told to stop; of anything else nothing is known.
-            self.feed(handle, Stop())
-
     def _handle(self, handle: InstanceHandle, event: Event) -> None:
         before = handle.machine
         after, commands = step(before, event, self.loop.now(), self.system.chance())
@@ -186,7 +178,8 @@ class Supervisor:
                     self.hosting.make_way(handle)
                 self.executor.spawn(handle)
             case c.Signal(signum):
-                self.executor.signal(handle, signum)
+                if self.hosting is None or not self.hosting.leaving.defer(handle, signum):
+                    self.executor.signal(handle, signum)
             case c.KillTree():
                 self.executor.kill_tree(handle)
             case c.Sweep(gentle):

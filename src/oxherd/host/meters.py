@@ -28,9 +28,8 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-# Not typing's own: the supervisor imports this module, and typing is a megabyte.
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -201,11 +200,10 @@ class Meters:
         """
         self.turn(now)
         words = self._words
-        for place, count in enumerate(classes, _CLASSES):
-            words[place] += count
         for place, count in enumerate(latency, _LATENCY):
             words[place] += count
-        words[_ABORTED] += aborted
+        for place, count in enumerate((*classes, aborted), _CLASSES):
+            words[place] += count
         self._second_latency = max(self._second_latency, longest)
 
     def show(self, count: int, flying: Iterable[tuple[float, str]]) -> None:

@@ -110,6 +110,9 @@ class Worker:
         signal.signal(signal.SIGTERM, self._on_drain)
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._on_stop)
+        if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+            # Who has no log to open anew must not die of being asked to.
+            signal.signal(signal.SIGUSR1, _do_nothing)
         _start_thread(self._obey, ())
         try:
             code = engine.run(private)
@@ -220,3 +223,7 @@ class Worker:
     def _engine_now(self) -> Engine:
         assert self._engine is not None  # the control thread starts after it was made
         return self._engine
+
+
+def _do_nothing(_signal: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN, not inherited by what the app starts."""

@@ -12,7 +12,7 @@ import pytest
 from support.hosting import HostedWorker, job, listener
 from support.waiting import DEADLINE, wait_until
 
-APPS = Path(__file__).parent / "gunicorn_apps"
+APPS = Path(__file__).parent / "apps" / "gunicorn_sites"
 WSGI = ("gthread", "gevent", "gevent_pywsgi")
 ASGI = ("asgi", "uvicorn_worker.UvicornWorker")
 KEEPING = (*WSGI, *ASGI)

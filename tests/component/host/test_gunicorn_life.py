@@ -16,7 +16,7 @@ from support.hosting import Client, HostedWorker, HostedZygote, job, listener
 from support.waiting import DEADLINE, wait_until
 from support.web import APPS as WEB_APPS
 
-APPS = Path(__file__).parent / "gunicorn_apps"
+APPS = Path(__file__).parent / "apps" / "gunicorn_sites"
 CERTIFICATE = Path(__file__).parents[2] / "support" / "localhost.pem"
 
 HOOKS = """

@@ -315,6 +315,14 @@ def test_it_asks_to_be_recycled_once(worker, public):
     assert one.request("/", to=listener).status == 200
 
 
+def test_a_worker_without_a_log_file_survives_the_call_to_reopen_it(worker):
+    one = worker()
+    one.started()
+    one.signal(signal.SIGUSR1)
+    assert one.request("/").status == 200
+    assert one.is_alive()
+
+
 # -- leaving ----------------------------------------------------------------------------------------------------------
 
 

@@ -567,6 +567,17 @@ def test_what_changes_of_the_addresses_is_planned_and_done(listener_set, kept):
     claim(a)
 
 
+def test_slots_that_nobody_can_serve_any_more_are_given_up(listener_set, address, tmp_path):
+    """What their queues hold is refused at once instead of never being answered; what is shared stays."""
+    listeners = listener_set(address.text, f"unix:{tmp_path / 'app.sock'}")
+    listeners.ensure(3)
+    assert not listeners.shared
+    assert listeners.trim(1) == (f"1/{address.text}", f"2/{address.text}")
+    assert len(listeners.keys()) == 2
+    assert listeners.slots == 1
+    assert listeners.trim(1) == ()
+
+
 def test_the_same_address_twice_is_one(listener_set, address):
     listeners = listener_set(address.text, f"localhost:{address.port}")
     assert len(listeners.ensure(1)) == 1

@@ -18,6 +18,8 @@ __all__ = ["FAST", "Ledger", "Phase"]
 # The kinds whose answers take the server no time of their own, so that what they took is the service's.
 FAST = frozenset({"busy", "idle", "silent", "single", "websocket"})
 SAMPLE = 200
+# A client that waits longer than this notices.
+STALLED = 0.5
 
 
 class Phase:
@@ -33,6 +35,7 @@ class Phase:
         self.generations: Counter[str] = Counter()
         self.latencies = array("d")
         self.stall: dict[str, Any] = {"seconds": 0.0}
+        self.stalled: Counter[str] = Counter()
         self.gap = 0.0
         self.lag = 0.0
 
@@ -54,6 +57,7 @@ class Phase:
             "generations": dict(self.generations),
             "latency": spread(self.latencies),
             "stall": self.stall,
+            "stalled": dict(self.stalled),
             "gap": self.gap,
             "client_lag": self.lag,
         }
@@ -128,6 +132,8 @@ class Ledger:
         took = now - begun - served
         if kind in FAST:
             phase.latencies.append(took)
+            if took > STALLED:
+                phase.stalled[kind] += 1
             if took > phase.stall["seconds"]:
                 phase.stall = {"seconds": took, "kind": kind, "begun": begun, "ended": now}
         if headers is not None:

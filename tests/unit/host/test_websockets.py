@@ -27,6 +27,13 @@ class Engine:
         self.sent.append(message)
 
 
+async def turn():
+    """Let the loop go round once."""
+    over = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(over.set_result, None)
+    await over
+
+
 async def echo(scope, receive, send):
     await receive()
     await send({"type": "websocket.accept"})
@@ -86,7 +93,7 @@ def test_a_receive_that_can_be_cancelled_is_and_the_app_hears_1012():
         there, engine = Websockets(), Engine()
         scope, running = opened(there, engine, receive=engine.receive_as_future)
         await scope["accepted"].wait()
-        await asyncio.sleep(0)
+        await turn()
         await there.leave()
         await running
         assert scope["heard"]["type"] == "websocket.disconnect"
@@ -111,7 +118,7 @@ def test_the_app_is_told_after_the_client():
         leaving = asyncio.ensure_future(there.leave())
         await asyncio.wait({running}, timeout=0)
         for _ in range(5):
-            await asyncio.sleep(0)
+            await turn()
         assert not running.done()
         released.set()
         await leaving

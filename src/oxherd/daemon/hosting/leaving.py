@@ -5,16 +5,17 @@ it is first kept from accepting (`oxherd.system.outside`), and goes on with the 
 when it has none any more, or when it has had its time (`HostSpec.linger`). What is still open then, it closes at a moment
 of its own choosing, without a word before: the price of a server that knows no lame duck.
 
-A program that cannot be kept from accepting gets its stop signal at once: every connection it takes meanwhile would be one
-more to lose.
+To its lifecycle it is stopping all the while; only the signal comes later, and with it the stop timeout begins anew. Where
+nobody else takes connections there is nothing to gain: then it comes at once, and so it does as soon as the whole process is
+to be stopped. Nor is it kept back for a program that cannot be kept from accepting: every connection it takes meanwhile
+would be one more to lose.
 """
 
 from __future__ import annotations
 
 import os
 
-from oxherd.core.events import Restart, Stop
-from oxherd.core.instance import Desired, State
+from oxherd.core.instance import State, Timer
 from oxherd.daemon.hosting.passing import family
 from oxherd.system.listeners import parse_bind
 from oxherd.units import format_seconds
@@ -36,19 +37,21 @@ _QUIET = 2
 class _Leave:
     """One program on its way out."""
 
-    __slots__ = ("began", "passed", "quiet")
+    __slots__ = ("began", "linger", "passed", "quiet", "signum")
 
-    def __init__(self, passed: PassedHandle, began: float) -> None:
+    def __init__(self, passed: PassedHandle, signum: int, began: float, linger: float) -> None:
         self.passed = passed
+        self.signum = signum
         self.began = began
+        self.linger = linger
         self.quiet = 0
 
 
 class Leaving:
-    """Defers stop signals.
+    """Keeps stop signals back.
 
     Args:
-        supervisor: Gets the events.
+        supervisor: Sends them.
 
     Attributes:
         notes: Of processes whose instances could not be kept from accepting: why.
@@ -60,43 +63,51 @@ class Leaving:
         self._leaves: dict[InstanceHandle, _Leave] = {}
         self.notes: dict[ProcessHandle, str] = {}
 
-    def begin(self, handle: InstanceHandle) -> None:
-        """Let an instance go: its stop signal comes now or later. It can be told to stop at once at any time."""
-        supervisor, passed = self._supervisor, handle.passed
-        if handle in self._leaves:
-            return
-        ready = passed is not None and handle.machine.state is State.RUNNING
-        if not ready or passed is None or supervisor.ending or not handle.process.wanted:
-            supervisor.feed(handle, Stop())
-            return
+    def defer(self, handle: InstanceHandle, signum: int) -> bool:
+        """Keep the stop signal of an instance back, if that spares its connections.
+
+        Returns:
+            False where it is to be sent at once.
+        """
+        passed, supervisor = handle.passed, self._supervisor
+        if passed is None or self._hurried(handle) or not _has_sibling(handle):
+            return False
         why_not = self._quieten(handle, passed, everything=True)
         if why_not:
-            self.notes[handle.process] = why_not
-            supervisor.announce(
-                handle, "draining", f"it cannot be kept from accepting, so it is told to stop at once: {why_not}"
-            )
-            supervisor.feed(handle, Stop())
-            return
-        handle.leaving = True
-        leave = self._leaves[handle] = _Leave(passed, supervisor.loop.now())
-        open_now = self._open(handle)
+            if passed.sized:  # it did accept, or so it was believed
+                self.notes[handle.process] = why_not
+                supervisor.announce(handle, "draining", f"it is told to stop at once: {why_not}")
+            return False
+        assert handle.spec.host is not None
+        linger = min(handle.spec.host.linger, handle.machine.policy.stop_timeout)
+        leave = self._leaves[handle] = _Leave(passed, signum, supervisor.loop.now(), linger)
         supervisor.announce(
             handle,
             "draining",
-            f"it takes no new connections and serves the {_connections(open_now)} it has, "
-            f"for {format_seconds(self._linger(handle))} at the longest",
+            f"it takes no new connections and serves the {_connections(self._open(handle))} it has, "
+            f"for {format_seconds(linger)} at the longest",
         )
-        self._look(handle, leave)
+        supervisor.loop.call_soon(lambda: self._begin(handle, leave))
+        return True
 
     def changed(self, handle: InstanceHandle) -> None:
-        """An instance has changed: one that leaves may have been told to stop, or have ended by itself."""
-        if handle.machine.state is State.RUNNING:
+        """An instance has changed: one that leaves may have ended by itself, or there is no time any more."""
+        leave = self._leaves.get(handle)
+        if leave is None:
             return
-        handle.leaving = False
-        leave = self._leaves.pop(handle, None)
-        if leave is not None and handle.retired and handle.machine.desired is Desired.UP:
-            # It crashed, or was found unhealthy: it does not come back.
-            self._supervisor.feed(handle, Stop())
+        if handle.machine.state is not State.STOPPING or handle.machine.killed:
+            del self._leaves[handle]
+        elif self._hurried(handle):
+            self._send(handle, leave)
+
+    def _hurried(self, handle: InstanceHandle) -> bool:
+        """Whether all of its process is to stop, so that its connections have nobody to go to."""
+        return self._supervisor.ending or not handle.process.wanted
+
+    def _begin(self, handle: InstanceHandle, leave: _Leave) -> None:
+        if self._leaves.get(handle) is leave:
+            self._allow(handle, leave.linger + handle.machine.policy.stop_timeout)
+            self._look(handle, leave)
 
     def _look(self, handle: InstanceHandle, leave: _Leave) -> None:
         if self._leaves.get(handle) is not leave:
@@ -107,23 +118,27 @@ class Leaving:
         count = self._open(handle)
         leave.quiet = 0 if count else leave.quiet + 1
         if leave.quiet >= _QUIET:
-            self._end(handle, f"it has no connection any more, after {waited:.1f} s")
+            text = f"it has no connection any more, after {waited:.1f} s"
         elif why_not:
-            self._end(handle, f"it accepts again, with {_connections(count)}: {why_not}")
-        elif waited >= self._linger(handle):
-            self._end(
-                handle,
-                f"it still has {_connections(count)} after {format_seconds(self._linger(handle))}; it finishes what is "
-                "in flight and closes the others",
-            )
+            text = f"it accepts again, with {_connections(count)}: {why_not}"
+        elif waited >= leave.linger:
+            over = format_seconds(leave.linger)
+            text = f"it still has {_connections(count)} after {over}, and closes them when it has answered"
         else:
             self._supervisor.loop.call_later(_PACE, lambda: self._look(handle, leave))
-
-    def _end(self, handle: InstanceHandle, text: str) -> None:
-        del self._leaves[handle]
+            return
         self._supervisor.announce(handle, "drained", text)
-        # Wanted again meanwhile: what was taken from its epoll is not put back, but its successor accepts.
-        self._supervisor.feed(handle, Stop() if handle.retired else Restart())
+        self._send(handle, leave)
+
+    def _send(self, handle: InstanceHandle, leave: _Leave) -> None:
+        del self._leaves[handle]
+        self._allow(handle, handle.machine.policy.stop_timeout)
+        self._supervisor.executor.signal(handle, leave.signum)
+
+    def _allow(self, handle: InstanceHandle, seconds: float) -> None:
+        """Let the stop timeout run out so many seconds from now."""
+        if Timer.STOP in handle.machine.timers:
+            self._supervisor.executor.arm(handle, Timer.STOP, seconds)
 
     # -- looking from outside -----------------------------------------------------------------------------------
 
@@ -139,14 +154,16 @@ class Leaving:
         return ""
 
     def _open(self, handle: InstanceHandle) -> int:
+        """Return how many connections it has."""
         assert handle.spec.host is not None
         addresses = [parse_bind(text) for text in handle.spec.host.bind]
         return self._supervisor.system.established(family(self._supervisor, handle), addresses)
 
-    @staticmethod
-    def _linger(handle: InstanceHandle) -> float:
-        assert handle.spec.host is not None
-        return handle.spec.host.linger
+
+def _has_sibling(handle: InstanceHandle) -> bool:
+    """Whether another instance of its process takes the connections that it does not."""
+    others = (other for other in handle.process.everyone() if other is not handle and other.passed is not None)
+    return any(other.machine.state is State.RUNNING for other in others)
 
 
 def _connections(count: int) -> str:

@@ -42,6 +42,9 @@ _PHASES = {
     Phase.ROLLING_BACK: "rolling back to generation {old}",
 }
 
+# A program that runs by itself has the listeners of the old one, and nobody can keep it from them.
+_CANARY_SHARES = "the first new one starts beside the old one; it takes connections as soon as it can"
+
 
 @dataclass(slots=True, kw_only=True)
 class Member:
@@ -214,7 +217,8 @@ class Reload:
     def _announced(self, member: Member, announce: Announce) -> None:
         process = member.process
         if isinstance(announce.what, Phase):
-            text = _PHASES.get(announce.what, "").format(
+            shared = announce.what is Phase.CANARY and member.pin.spec.passed
+            text = (_CANARY_SHARES if shared else _PHASES.get(announce.what, "")).format(
                 generation=member.pin.generation,
                 old=member.old_generation,
                 settle=member.running.value.plan.settle if member.running else 0,

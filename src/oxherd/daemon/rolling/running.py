@@ -88,7 +88,8 @@ class Running:
     def begin(self) -> None:
         """Go."""
         self._ends.append(self._supervisor.observe(self._changed))
-        if self._pins[Which.NEW].spec.hosted:
+        if any(pin.spec.hosted for pin in self._pins.values()):
+            # Also where only the old generation is: a slot that goes back to it waits for its worker to accept.
             self._ends.append(self._supervisor.need_hosting().observe(self._accepts))
         self.feed(m.Begin())
 
@@ -201,7 +202,7 @@ class Running:
     def _end(self, handle: InstanceHandle) -> None:
         """Let an instance go for good; it is forgotten when it is down."""
         handle.retired = True
-        self._supervisor.dismiss(handle)
+        self._supervisor.feed(handle, Stop())
         if handle.down:
             self._supervisor.drop(handle)
 

@@ -38,7 +38,7 @@ from ..target import find as find_app
 from .base import App, EngineError, Job, StartupError
 from .gunicorn_apps import AsgiApp, WsgiApp, any_app
 from .gunicorn_hosting import AnyParent, Beat, Course, gunicorn_socket
-from .gunicorn_options import Prepared, prepare, worker_class
+from .gunicorn_options import Prepared, has_asgi_worker, prepare, worker_class
 
 if TYPE_CHECKING:
     import socket
@@ -111,16 +111,16 @@ def make(job: Job, app: App, meters: Meters, told: Told) -> Gunicorn:
 
 
 def _asgi_worker() -> str:
-    for module, name in (("gunicorn.workers.gasgi", "asgi"), ("uvicorn_worker", "uvicorn_worker.UvicornWorker")):
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            continue
-        return name
-    raise EngineError(
-        f"gunicorn {__version__} has no worker for ASGI apps of its own; type:"
-        f" {sys.executable} -m pip install uvicorn-worker, or gunicorn 24 or newer"
-    )
+    if has_asgi_worker():
+        return "asgi"
+    try:
+        importlib.import_module("uvicorn_worker")
+    except ImportError as error:
+        raise EngineError(
+            f"gunicorn {__version__} has no worker for ASGI apps that can be hosted; type:"
+            f" {sys.executable} -m pip install -U 'gunicorn>=27', or uvicorn-worker"
+        ) from error
+    return "uvicorn_worker.UvicornWorker"
 
 
 def _host_of(hosted: type[Any]) -> tuple[str, str]:
@@ -259,7 +259,9 @@ def _access_log(job: Job) -> AccessLog | None:
 
 def _without_tls(cfg: Any) -> Any:
     """Return a copy of a configuration for the private listener, which never speaks TLS."""
-    plain = copy.copy(cfg)
+    # Not `copy.copy`: before gunicorn 24 a configuration without attributes asks itself for ever for the first.
+    plain = object.__new__(type(cfg))
+    vars(plain).update(vars(cfg))
     plain.settings = {name: copy.copy(setting) for name, setting in cfg.settings.items()}
     for name in ("certfile", "keyfile"):
         plain.set(name, None)

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
@@ -42,9 +43,11 @@ class _Connection(ASGIProtocol):  # type: ignore[misc]
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self.app = worker.course.app.counted
+        worker.arriving.add(self)
         self.silent_since = time.monotonic()
 
     def connection_made(self, transport: Any) -> None:
+        self.worker.arriving.discard(self)
         self.worker.clients.add(self)
         super().connection_made(transport)
 
@@ -95,6 +98,7 @@ class _Asgi:
     course: Course
     says_close = True
     clients: set[_Connection]
+    arriving: WeakSet[_Connection]
     cfg: Any
     log: Any
     loop: asyncio.AbstractEventLoop
@@ -105,6 +109,8 @@ class _Asgi:
 
     def init_process(self) -> None:
         self.clients = set()
+        # Accepted, and not yet connected as the loop sees it: TLS shakes hands. Those that fail are never heard of again.
+        self.arriving = WeakSet()
         self._public: dict[str, tuple[asyncio.AbstractServer, socket.socket]] = {}
         self._serving: asyncio.Task[None] | None = None
         self._ticker: Ticker | None = None
@@ -234,7 +240,9 @@ class _Asgi:
     async def _drained(self) -> None:
         """Wait until all have gone or been given up, and let those go that have been silent for long enough."""
         course = self.course
-        while self.clients and not course.stopping and (left := course.give_up - time.monotonic()) > 0:
+        while not course.stopping and (left := course.give_up - time.monotonic()) > 0:
+            if not self.clients and (not self.arriving or time.monotonic() >= course.linger_end):
+                return
             quiet = [client for client in self.clients if client.is_silent()]
             quiet = [client for client in quiet if course.has_waited_enough(client.silent_since)]
             for client in quiet:

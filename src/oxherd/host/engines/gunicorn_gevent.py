@@ -30,6 +30,16 @@ def hosted(base: type[Any]) -> type[Any]:
     return type(f"Hosted{base.__name__}", (_Gevent, base), {})
 
 
+class _Named:
+    """A listener's name, which is asked for with each connection, when the listener may be closed already."""
+
+    def __init__(self, name: Any) -> None:
+        self._name = name
+
+    def getsockname(self) -> Any:
+        return self._name
+
+
 class _Gevent:
     """The part of the hosted class that comes before gunicorn's; `course` is set before `init_process`."""
 
@@ -49,6 +59,7 @@ class _Gevent:
         # Clients that are not private: how many requests of each are being answered, and since when.
         self._clients: dict[Any, tuple[int, float]] = {}
         self._let_gone: set[Any] = set()
+        self._pools: list[Any] = []
         self._ended = False
         super().init_process()  # type: ignore[misc]
 
@@ -104,7 +115,7 @@ class _Gevent:
             self._detach(key)
         if self.course.draining:
             self.course.announce()
-        while self._clients and not self.course.stopping and time.monotonic() < self.course.give_up:
+        while self._is_busy() and not self.course.stopping and time.monotonic() < self.course.give_up:
             self._let_go()
             self._pause()
         if self._clients:
@@ -119,6 +130,10 @@ class _Gevent:
         self._turn.wait(self.course.until_tick())
         self._turn.clear()
         self.course.passed(self.count())
+
+    def _is_busy(self) -> bool:
+        # A connection has its greenlet before that has its first turn.
+        return any(len(pool) for pool in self._pools)
 
     def _let_go(self) -> None:
         """End the reading side of connections that have been silent for long enough; their greenlets close them."""
@@ -152,9 +167,12 @@ class _Gevent:
     def _server(self, listener: Any, *, private: bool) -> Any:
         listener.setblocking(1)
         pool = Pool(self.worker_connections)
+        if not private:
+            self._pools = [one for one in self._pools if len(one)] + [pool]
         tls = {} if private else self._tls
         if self.server_class is None:
-            server = StreamServer(listener, handle=partial(self._handle, listener, private), spawn=pool, **tls)
+            name = _Named(listener.getsockname())
+            server = StreamServer(listener, handle=partial(self._handle, name, private), spawn=pool, **tls)
         else:
             server = self._pywsgi(listener, pool, tls, private=private)
         # One connection a turn: the next is for whoever is free sooner.

@@ -21,7 +21,7 @@ from .gunicorn_hosting import Server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Prepared", "notes", "prepare", "read_command", "unsupported", "worker_class"]
+__all__ = ["Prepared", "has_asgi_worker", "notes", "prepare", "read_command", "unsupported", "worker_class"]
 
 # Settings that are keys of the oxfile, or have no meaning without an arbiter.
 _OURS = {
@@ -62,6 +62,7 @@ _ARBITER_ONLY = {
     "check_config": "--check-config checks and serves nothing",
     "spew": "--spew traces every line that is run",
 }
+_ASGI_WORKER = "gunicorn.workers.gasgi"
 _DEFAULT_THREADS = 4
 
 
@@ -216,7 +217,19 @@ def worker_class(cfg: Any) -> type[Any]:
 def unsupported(cfg: Any) -> list[str]:
     """Return why a configuration cannot be hosted; empty where it can."""
     settings = cfg.settings
-    return [text for name, text in _ARBITER_ONLY.items() if name in settings and settings[name].get()]
+    texts = [text for name, text in _ARBITER_ONLY.items() if name in settings and settings[name].get()]
+    if any(base.__module__ == _ASGI_WORKER for base in worker_class(cfg).__mro__) and not has_asgi_worker():
+        texts.append(f"the asgi worker of gunicorn {__version__} cannot be hosted; that of 27 or newer can")
+    return texts
+
+
+def has_asgi_worker() -> bool:
+    """Tell whether gunicorn has an ASGI worker whose connections can be told to close one by one: since 27."""
+    try:
+        from gunicorn.asgi.protocol import ASGIProtocol  # noqa: PLC0415 - before 24 there is none
+    except ImportError:
+        return False
+    return hasattr(ASGIProtocol, "_will_close")
 
 
 def notes(cfg: Any) -> list[str]:

@@ -249,6 +249,8 @@ class _Threads:
             self.poller.unregister(listener)
 
     def _accept(self, listener: Any) -> None:
+        if listener is not self._private and listener not in self._listeners.values():
+            return  # given up since the poller saw it
         try:
             client, address = listener.accept()
         except OSError as error:
