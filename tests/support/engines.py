@@ -41,6 +41,7 @@ class Kind:
     options: dict[str, Any] = field(default_factory=dict)
     proxy: dict[str, Any] | None = None
     cannot: dict[Feature, str] = field(default_factory=dict)
+    shown: bool = True
 
     @property
     def target(self) -> str:
@@ -59,6 +60,16 @@ _UVICORN_WORKER = {Feature.HTTP2: "uvicorn-worker has no option for it"}
 
 KINDS = (
     Kind(name="uvicorn asgi", engine="uvicorn", interface="asgi", proxy={}, cannot=_UVICORN),
+    # Where uvloop is not installed: asyncio's own loop accepts and closes in other ways.
+    Kind(
+        name="uvicorn asgi on asyncio",
+        engine="uvicorn",
+        interface="asgi",
+        options={"loop": "asyncio"},
+        proxy={},
+        cannot=_UVICORN,
+        shown=False,
+    ),
     Kind(
         name="uvicorn wsgi",
         engine="uvicorn",
@@ -142,6 +153,7 @@ def kinds(*needed: Feature) -> list[Kind]:
 
 def page() -> str:
     """Return docs/reference/engines.md."""
+    shown = [kind for kind in KINDS if kind.shown]
     lines = [
         "# Engines",
         "",
@@ -151,13 +163,13 @@ def page() -> str:
         "all of them, and tested on all of them: listeners that come and go without a lost connection, `started` only",
         "after the app's own startup, the lame duck, exit codes, meters, stacks of a blocked worker.",
         "",
-        "| | " + " | ".join(kind.name for kind in KINDS) + " |",
-        "|---|" + "---|" * len(KINDS),
+        "| | " + " | ".join(kind.name for kind in shown) + " |",
+        "|---|" + "---|" * len(shown),
     ]
     reasons: list[str] = []
     for feature in Feature:
         cells = []
-        for kind in KINDS:
+        for kind in shown:
             reason = kind.cannot.get(feature)
             if reason is None:
                 cells.append("yes")

@@ -173,8 +173,6 @@ def test_a_second_term_ends_the_linger(start, public, worker_class):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_stop_waits_for_nobody(start, public, tmp_path, worker_class, number):
     """SIGINT and SIGQUIT end a worker whatever it does."""
-    if number == signal.SIGQUIT and "Uvicorn" in worker_class:
-        pytest.skip("covered by SIGINT: uvicorn takes one of the two")
     worker = start(worker_class, linger=60, graceful_timeout=60)
     worker.accept("web:0", public)
     with worker.connect(public) as client:

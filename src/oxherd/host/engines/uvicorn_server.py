@@ -156,10 +156,18 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         if server is None:
             return
         self.servers.remove(server)
+        await self._stop_accepting(listener)
         server.close()
         # uvloop closes the descriptor in a later round of the loop.
         while listener.fileno() >= 0:
             await self._pause(0.001)
+
+    async def _stop_accepting(self, listener: socket.socket) -> None:
+        # A connection asyncio has accepted a moment ago is not the server's yet, and is dropped if that is closed
+        # before it is: first no more of them, then a round of the loop for those there are.
+        if isinstance(self._loop, asyncio.SelectorEventLoop) and listener.fileno() >= 0:
+            self._loop.remove_reader(listener.fileno())
+            await self._pause(0)
 
     async def _pause(self, seconds: float) -> None:
         assert self._loop is not None
@@ -209,10 +217,6 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         self._told.draining()
         self._silent_end = now + min(self._job.linger, self._job.graceful_timeout)
         self._graceful_end = now + self._job.graceful_timeout
-        for server in self.servers:
-            server.close()
-        self.servers.clear()
-        self._listeners.clear()
         for connection in list(self.server_state.connections):
             # HTTP/2 has a farewell of its own and finishes what it has.
             if hasattr(connection, "shutdown_requested"):
@@ -221,6 +225,12 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
 
     async def _linger(self) -> None:
         assert self._loop is not None
+        for _, listener in self._listeners.values():
+            await self._stop_accepting(listener)
+        for server in self.servers:
+            server.close()
+        self.servers.clear()
+        self._listeners.clear()
         while self.server_state.connections and self._loop.time() < self._silent_end:
             await self._pause(0.02)
         self._leave()
