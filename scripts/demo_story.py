@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demo_traffic import Traffic
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,12 +60,18 @@ class Shop:
             "SHOP_DATA": str(self.home / "data"),
         }
 
-    def oxherd(self, *arguments: str, check: bool = True) -> str:
-        """Run one ``oxherd`` command and return what it prints."""
+    def oxherd(self, *arguments: str, check: bool = True, more: dict[str, str] | None = None) -> str:
+        """Run one ``oxherd`` command and return what it prints, errors too where it may fail.
+
+        Args:
+            arguments: Its arguments.
+            check: Whether an exit code other than 0 is an error.
+            more: Variables on top of `environment`.
+        """
         done = subprocess.run(
             [str(Path(sys.executable).with_name("oxherd")), *arguments],
             cwd=OXFILE.parent,
-            env=self.environment(),
+            env=self.environment() | (more or {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -73,11 +81,19 @@ class Shop:
         if check and done.returncode:
             said = (done.stderr or done.stdout).strip()
             raise StepError(f"`oxherd {' '.join(arguments)}` ended with exit code {done.returncode}: {said}")
-        return done.stdout
+        return done.stdout if check else done.stdout + done.stderr
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Return the status row of each process of the shop."""
-        return {row["name"]: row for row in json.loads(self.oxherd("status", "--json"))}
+        """Return the status row of each instance of the shop: ``worker``, and ``web:0`` where there are several."""
+        rows = json.loads(self.oxherd("status", "--json"))
+        names = [row["name"] for row in rows]
+        return {
+            f"{row['name']}:{row['instance']}" if names.count(row["name"]) > 1 else row["name"]: row for row in rows
+        }
+
+    def web(self) -> set[int]:
+        """Return the pids of the workers of the API."""
+        return {int(row["pid"]) for row in self.rows().values() if row["name"] == "web" and row["pid"] is not None}
 
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Send one HTTP request, past any proxy, and return the JSON of the answer."""
@@ -170,7 +186,7 @@ def start(shop: Shop) -> str:
     shop.oxherd("start")
     took = elapsed(since)
     statuses = {name: row["status"] for name, row in shop.rows().items()}
-    wanted = {"schema": "exited", "web": "running", "worker": "running", "beat": "running"}
+    wanted = {"schema": "exited"} | dict.fromkeys(("web:0", "web:1", "worker", "beat"), "running")
     if statuses != wanted:
         raise StepError(f"the statuses are {statuses}, not {wanted}")
     return f"start: all ready in {took}"
@@ -223,21 +239,41 @@ def restarted(shop: Shop, name: str, old: int) -> dict[str, Any]:
 
 
 def kill_web(shop: Shop) -> str:
-    """The web server is killed: it serves again, on the same port, and nothing of its work is lost."""
-    old, since = kill(shop, "web")
-
-    def answers() -> bool:
-        try:
-            return bool(shop.request("GET", "/health")["pid"] != old)
-        except (OSError, http.client.HTTPException):
-            return False
-
-    wait_for(answers, "web answers again")
-    took = elapsed(since)
-    row = restarted(shop, "web", old)
+    """A worker of the API is killed: the other one answers at once, and a new one is there before one looks."""
+    old, since = kill(shop, "web:0")
     number = place_order(shop, "milk")
+    row = restarted(shop, "web:0", old)
+    took = elapsed(since)
     prepared(shop, number)
-    return f"kill -9 web: back in {took} (pid {old}, now {row['pid']}; order {number} went through)"
+    return f"kill -9 of a web worker: back in {took} (pid {old}, now {row['pid']}; order {number} went through)"
+
+
+def reload_web(shop: Shop) -> str:
+    """New code, under requests: every worker of the API is replaced, and nobody who asks notices."""
+    before = shop.web()
+    with Traffic(shop.port, patience=PATIENCE) as traffic:
+        wait_for(lambda: traffic.answered > 0 or traffic.lost, "the first answer")
+        shop.oxherd("reload", "web")
+        wait_for(lambda: traffic.pids & shop.web() or traffic.lost, "an answer of a new worker")
+    if traffic.lost:
+        raise StepError(f"{len(traffic.lost)} requests were lost in a reload, the first: {traffic.lost[0]}")
+    kept = before & shop.web()
+    if kept:
+        raise StepError(f"the reload left {kept} running")
+    return f"reload: both web workers replaced under {traffic.answered} requests, none lost"
+
+
+def reload_broken(shop: Shop) -> str:
+    """A release that cannot be imported: `oxherd reload` fails and says why, and the one before serves on."""
+    before = shop.web()
+    nowhere = {"SHOP_DATA": os.devnull}
+    with Traffic(shop.port, patience=PATIENCE) as traffic:
+        said = shop.oxherd("reload", "web", "--update-env", check=False, more=nowhere)
+    if "nothing was changed" not in said:
+        raise StepError(f"a reload to a release that cannot work said {said!r}")
+    if traffic.lost or shop.web() != before:
+        raise StepError(f"it was not without effect: {traffic.lost or shop.web()}")
+    return f"reload to a broken release: refused, the one before has answered {traffic.answered} requests meanwhile"
 
 
 def kill_worker(shop: Shop) -> str:
@@ -261,9 +297,9 @@ def kill_beat(shop: Shop) -> str:
 
 def causes(shop: Shop) -> str:
     """`oxherd why` knows the cause."""
-    said = shop.oxherd("why", "web")
+    said = shop.oxherd("why", "web:0")
     if "SIGKILL" not in said:
-        raise StepError(f"`oxherd why web` does not speak of SIGKILL: {said!r}")
+        raise StepError(f"`oxherd why web:0` does not speak of SIGKILL: {said!r}")
     return "why: the cause of the exit is shown (SIGKILL)"
 
 
@@ -306,6 +342,8 @@ STORY: tuple[Callable[[Shop], str], ...] = (
     order,
     ticks,
     kill_web,
+    reload_web,
+    reload_broken,
     kill_worker,
     kill_beat,
     causes,
@@ -354,6 +392,7 @@ def show(shop: Shop) -> int:
     export OXHERD_HOME={shop.home} PATH={Path(sys.executable).parent}:$PATH
     oxherd logs -f            what all of them say
     oxherd status             what is shown here
+    oxherd reload web         after a change of shop/web.py; no request is lost
     oxherd why web            after `kill -9` of one of the pids below
   Ctrl-C stops everything.
 """,

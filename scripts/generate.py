@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import generate_errors
 import generate_lifecycle
+import generate_lossless
 import generate_rollout
 
 from oxherd.cli.reference import reference
@@ -22,6 +23,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/concepts/lifecycle.md": generate_lifecycle.page,
+    "docs/concepts/lossless.md": generate_lossless.page,
     "docs/concepts/reloading.md": generate_rollout.page,
     "docs/reference/cli.md": reference,
     "docs/reference/errors.md": generate_errors.page,

@@ -149,11 +149,11 @@ def test_the_example_runs_without_a_warning(root):
     compiled = compile_stack(str(root / "examples/shop/oxfile.toml"), environ={})
     assert [problem.render() for problem in compiled.warnings] == []
     assert compiled.inactive == ()
-    assert [process.program for process in compiled.oxfile.processes] == [
-        "generic",
-        "uvicorn",
-        "celery-worker",
-        "celery-beat",
+    assert [(process.program, process.hosted) for process in compiled.oxfile.processes] == [
+        ("generic", False),
+        ("generic", True),  # an app, which no program is needed for
+        ("celery-worker", False),
+        ("celery-beat", False),
     ]
 
 

@@ -51,7 +51,10 @@ def _process_schema(*, named: bool, profiles: bool) -> dict[str, object]:
     for name, section in keys.SUBTABLES.items():
         properties[name] = _reference(_definition(section))
     properties["env"] = _ENV_SCHEMA
-    properties["server_options"] = {"type": "object", "description": "Options of the engine (not active yet)"}
+    properties["server_options"] = {
+        "type": "object",
+        "description": "Options of the engine, checked by the engine itself",
+    }
     if named:
         properties["name"] = {"type": "string", "description": "Name of the process"}
     if profiles:
@@ -198,7 +201,9 @@ def reference_markdown() -> str:
     sections = (keys.TOP, keys.PROCESS, keys.HEALTH, keys.LIMITS, keys.LOGS, keys.WEBHOOK, keys.DEPLOY)
     env = (
         "## `[processes.NAME.env]`\n\nVariables: strings, integers or booleans. They win over `env_file`.\n\n"
-        "## `[processes.NAME.server_options]`\n\nOptions of the engine of an app process. *(later)*"
+        "## `[processes.NAME.server_options]`\n\n"
+        "Options of the engine of an app process, under the engine's own names; it is the engine that checks them, when "
+        "the\nprocess is started. `factory = true` says that the app is made by calling the attribute."
     )
     parts = [_HEAD.rstrip(), *(_section_markdown(section) for section in sections[:2]), env]
     parts += [_section_markdown(section) for section in sections[2:]]

@@ -40,10 +40,12 @@ def restart(
 def reload(
     *, names: tuple[str, ...], configs: tuple[str, ...], profile: str | None, update_env: bool, output: Output
 ) -> int:
-    """Take new code and settings, one instance after another.
+    """Take new code and settings without losing a request.
 
-    The first instance that does not become ready again ends the reload; the others keep running as they were. Log
-    files are reopened, as after `logrotate`.
+    One new worker has to prove itself where nobody but its health check reaches it; only then the others are
+    replaced, one by one. If it does not, nothing is changed and the exit code is 1. Several processes are replaced as
+    one: all of them, or none. Programs with a port of their own and singletons are stopped, then started. Log files
+    are reopened, as after `logrotate`.
     """
     return _again("reload", names, configs, profile=profile, update_env=update_env, output=output)
 
