@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from support.loss import LossClient, in_flight, loss_client
+from support.lossclient.load import Load
 from support.services import unused_port
 from support.waiting import wait_until
 
@@ -48,6 +49,7 @@ class Scene:
         self.directory.mkdir()
         self.generation = 0
         self.kills: list[tuple[float, int]] = []
+        self.traffic: dict[str, object] = {}
         self.report: dict[str, Any] | None = None
 
     # -- the stack --------------------------------------------------------------------------------------------------
@@ -90,8 +92,8 @@ class Scene:
     @contextmanager
     def load(self, **more: object) -> Iterator[LossClient]:
         """Run the load beside the block; afterwards `report` has the count."""
-        traffic = {**({} if self.full else SHORT), **self.served.traffic(), **more}
-        with loss_client(address=f"127.0.0.1:{self.port}", **traffic) as client:
+        self.traffic = {**({} if self.full else SHORT), **self.served.traffic(), **more}
+        with loss_client(address=f"127.0.0.1:{self.port}", **self.traffic) as client:
             client.warm()
             yield client
             self.report = client.stop()
@@ -114,12 +116,24 @@ class Scene:
             if not self.served.excused(failure["kind"], failure["class"]) and not in_flight(failure, self.kills)
         ]
 
+    def too_many(self) -> list[str]:
+        """Return where more was lost than the table can excuse: a connection loses its last request, once a phase."""
+        assert self.report is not None
+        clients = Load.parse({"address": "", **self.traffic}).counts()
+        return [
+            f"{phase['name']}: {lost} of {kind}, {clients[kind]} connections"
+            for phase in self.report["phases"]
+            for kind, counts in phase["kinds"].items()
+            if (lost := sum(counts.values()) - counts.get("ok", 0)) > clients[kind] and not self.kills
+        ]
+
     def assert_nothing_lost(self) -> None:
         """Insist that every request was answered, and every connection ended as the protocol wants it."""
         report = self.report
         assert report is not None
         assert self.unexplained() == [], told(report)
         assert report["failures_left_out"] == 0, told(report)
+        assert self.too_many() == [], told(report)
         if not self.kills:
             rude = {how: count for how, count in report["closed"].items() if not self.served.closes(how)}
             assert rude == {}, told(report)
