@@ -82,7 +82,10 @@ def myapp(ox, redis, port):
 
 
 def families(ox):
-    return {row["name"]: [row["pid"], *descendants(row["pid"])] for row in ox.rows()}
+    found: dict[str, list[int]] = {}
+    for row in ox.rows():
+        found.setdefault(row["name"], []).extend([row["pid"], *descendants(row["pid"])])
+    return found
 
 
 def test_the_published_file_does_what_it_says(ox, myapp, port, redis):
@@ -96,17 +99,17 @@ def test_the_published_file_does_what_it_says(ox, myapp, port, redis):
 
     header, *lines = ox.ok("status").out.splitlines()
     assert header.split() == ["NAME", "PID", "STATUS", "CPU", "MEM", "RESTARTS", "UPTIME"]
-    assert [line.split()[0] for line in lines] == ["web", "worker", "beat"]
-    assert [line.split()[2] for line in lines] == ["running"] * 3
+    assert [line.split()[0] for line in lines] == ["web:0", "web:1", "web:2", "web:3", "worker", "beat"]
+    assert [line.split()[2] for line in lines] == ["running"] * 6
     rows = {row["name"]: row for row in ox.ok("status", "--json").json}
     assert rows["web"]["health"] == "healthy"
-    assert rows["web"]["memory_bytes"] > rows["beat"]["memory_bytes"] > 0
+    assert all(row["memory_bytes"] > 0 for row in rows.values())
 
     ox.wait_log("worker", b"Task tasks.look")
     ox.wait_log("beat", b"Sending due task look-around")
     logs = ox.ok("logs", "-n", "1000").out
     for pattern in (
-        r"web:0 +\| INFO: +Uvicorn running on",
+        r"web:0 +\| INFO: +Application startup complete",
         r"worker:0 +\| .* ready\.",
         r"beat:0 +\| .*Sending due task",
     ):
@@ -129,10 +132,16 @@ def test_the_published_file_does_what_it_says(ox, myapp, port, redis):
     ox.wait_row("web", status="running", health="healthy", restarts=restarts + 1)
     assert ask(port, "/health").status == 200
 
+    before = {row["instance"]: row["pid"] for row in ox.rows() if row["name"] == "web"}
+    done = ox.ok("reload", "web", "--json").json
+    assert [(fact["result"], fact["workers"], fact["failed_requests"]) for fact in done["reloads"]] == [("done", 4, 0)]
+    assert left_of(before.values()) == []
+    assert len(server_pids(port, 4)) == 4
+
     last = families(ox)
     ox.ok("stop")
     assert left_of(pid for family in (*second.values(), *last.values()) for pid in family) == []
-    assert [row["status"] for row in ox.rows()] == ["stopped"] * 3
+    assert {row["status"] for row in ox.rows()} == {"stopped"}
     assert listening_inodes(port) == set()
     assert ox.events.matching("killed") == []
 

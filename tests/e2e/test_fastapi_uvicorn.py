@@ -1,4 +1,4 @@
-"""FastAPI on `uvicorn --workers 2`: a parent, two workers, one port that all of them hold."""
+"""FastAPI on `uvicorn --workers 2`: served by Oxherd's own workers, and, where the oxfile wants it, run as it is."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ OXFILE = """
 command = "uvicorn {app} --port {port} --workers 2"
 working_dir = "{apps}"
 stop_timeout = "60s"
+{more}
 [processes.web.health_check]
 endpoint = "http://127.0.0.1:{port}{endpoint}"
 """
@@ -28,8 +29,8 @@ class Web:
     def __init__(self, ox):
         self.ox, self.port, self.gates = ox, unused_port(), Gates(ox)
 
-    def write(self, app="fast:app", endpoint="/health"):
-        self.ox.oxfile(OXFILE.format(app=app, port=self.port, apps=APPS, endpoint=endpoint))
+    def write(self, app="fast:app", endpoint="/health", more=""):
+        self.ox.oxfile(OXFILE.format(app=app, port=self.port, apps=APPS, endpoint=endpoint, more=more))
         return self
 
     def workers(self):
@@ -46,7 +47,7 @@ def web(ox):
 
 
 def test_it_is_running_only_when_its_health_check_passes(web):
-    """uvicorn listens long before the app says that it is well; `start` waits for the app."""
+    """The workers have started long before the app says that it is well; `start` waits for the app."""
     ox = web.write(app="gated:app", endpoint="/ready").ox
     start = ox.popen("start")
     web.gates.wait_begun("ready")
@@ -56,14 +57,14 @@ def test_it_is_running_only_when_its_health_check_passes(web):
     web.gates.open("ready")
     said, _ = start.communicate(timeout=DEADLINE)
     assert start.returncode == 0, said
-    assert f"web: running (pid {ox.pid('web')})" in said
+    assert f"web:0: running (pid {ox.pid('web:0')})" in said
     row = ox.row("web")
     assert (row["status"], row["ready"], row["health"], row["restarts"]) == ("running", True, "healthy", 0)
 
 
 def test_after_kill_9_of_the_parent_no_worker_keeps_the_port(web):
-    """The workers of a dead parent would go on serving old code on the port its successor needs."""
-    ox = web.write().ox
+    """Run as it is: the workers of a dead parent would go on serving old code on the port its successor needs."""
+    ox = web.write(more="adopt = false").ox
     ox.ok("start")
     parent, workers = ox.pid("web"), web.workers()
     family = descendants(parent)
@@ -80,8 +81,8 @@ def test_after_kill_9_of_the_parent_no_worker_keeps_the_port(web):
 
 
 def test_a_dead_worker_is_the_business_of_uvicorn(web):
-    """uvicorn replaces its worker itself: for Oxherd nothing has happened."""
-    ox = web.write().ox
+    """Run as it is, uvicorn replaces its worker itself: for Oxherd nothing has happened."""
+    ox = web.write(more="adopt = false").ox
     ox.ok("start")
     parent, workers = ox.pid("web"), web.workers()
     victim = min(workers)

@@ -260,7 +260,7 @@ def test_a_blocked_worker_is_seen_through_shown_and_replaced(ox):
     ox.wait_row(f"web:{slot}", status="running", restarts=1)
     (card, *_) = ox.ok("why", f"web:{slot}", "--json").json["cards"]
     assert "GET /block" in card["cause"]
-    assert any("hosted.py" in line for line in card["hints"])
+    assert any("hosted.py" in line for line in card["traceback"])
     assert server_pids(hosted.port, 2) == hosted.pids()
 
 

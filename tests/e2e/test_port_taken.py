@@ -11,6 +11,7 @@ from support.web import APPS, Gates
 OXFILE = """
 [processes.uvicorn]
 command = "uvicorn fast:app --port {port}"
+adopt = false
 working_dir = "{apps}"
 restart = "never"
 

@@ -65,7 +65,6 @@ class CardWriter:
             cause = f"{machine.detail}; {status.text}" if machine.detail else status.text
             if machine.reason is Reason.UNHEALTHY:
                 cause = f"unhealthy: {cause}"
-            hints += _traceback_of(handle)
         elif self._killed_for_memory(handle, status):
             status = replace(status, oom=True)
             cause = "killed by the kernel: out of memory"
@@ -75,7 +74,6 @@ class CardWriter:
         elif handle.failure is not None:
             # Its own words, from within the app's interpreter, are more exact than anything seen from outside.
             cause = str(handle.failure.get("text", "")) or status.text
-            hints += _traceback_of(handle)
         elif not status.success:
             holder = _port_trouble(handle, lines)
             if holder:
@@ -124,6 +122,7 @@ class CardWriter:
                 "uptime_seconds": None if uptime is None else round(uptime, 3),
                 "memory_peak_bytes": handle.memory_peak or None,
                 "last_lines": lines,
+                "traceback": _traceback_of(handle),
                 "hints": hints,
             }
         )

@@ -65,13 +65,13 @@ class ZygoteHandle:
         self.failure: Message | None = None
         self.told_to_end = False
 
-    def launched(self, pid: int, pidfd: int, job: Mapping[str, object]) -> None:
-        """The process exists: give it its job. The pidfd stays the launcher's."""
+    def launched(self, pid: int, pidfd: int, job: Mapping[str, object], title: str) -> None:
+        """The process exists: give it its job and the title ``ps`` shows. The pidfd stays the launcher's."""
         self.pid, self.pidfd = pid, pidfd
         if self.theirs is not None:
             self.theirs.close()
             self.theirs = None
-        self.channel.send("boot", job=dict(job))
+        self.channel.send("boot", job=dict(job), title=title)
 
     def fork(self, fds: Iterable[int], *, slot: int, incarnation: int, env: Mapping[str, str], title: str) -> bool:
         """Ask for a worker; ``forked`` or ``fork-failed`` will answer. False when it cannot hear any more."""

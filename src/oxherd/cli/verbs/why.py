@@ -76,6 +76,10 @@ def _card(card: Mapping[str, object], row: Mapping[str, object]) -> str:
     if isinstance(last, list) and last:
         lines.append("  last lines of its output:")
         lines.extend(f"    | {line}" for line in last)
+    trace = card.get("traceback")
+    if isinstance(trace, list) and trace:
+        lines.append("  where it was:")
+        lines.extend(f"    | {line}" for line in trace)
     hints = card.get("hints")
     lines.extend(f"  hint: {hint}" for hint in (hints if isinstance(hints, list) else []))
     return "\n".join(lines)

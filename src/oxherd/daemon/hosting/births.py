@@ -235,4 +235,4 @@ class Births:
 
 def _import_error(failure: dict[str, object]) -> OxherdError:
     text = str(failure.get("text", "")) or "its app cannot be imported"
-    return OxherdError(text, hint=str(failure.get("traceback", "")).strip())
+    return OxherdError(text)

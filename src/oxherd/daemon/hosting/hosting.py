@@ -200,7 +200,9 @@ class Hosting:
 
     def settle(self, host: Host) -> None:
         """Look again who accepts where, and let go of releases nobody needs."""
-        self.lending.settle(host)
+        if host.process.wanted and not self._supervisor.ending:
+            # Among workers that are all on their way out there is nobody to lend to.
+            self.lending.settle(host)
         for release in host.unused():
             self.zygotes.end(release)
             del host.releases[release.generation]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oxherd.daemon.environment import child_environment
-from oxherd.daemon.hosting.jobs import boot_argv, job_of
+from oxherd.daemon.hosting.jobs import boot_argv, job_of, title_of
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.zygote_handle import ZygoteHandle, ZygoteState
@@ -118,7 +118,8 @@ class Zygotes:
             return
         stack = host.process.stack.name
         self._children.adopt(launch, lambda status: self._ended(host, release, launch, pipes, status))
-        zygote.launched(launch.pid, launch.pidfd, job_of(release.spec, stack, release.generation))
+        job = job_of(release.spec, stack, release.generation)
+        zygote.launched(launch.pid, launch.pidfd, job, title_of(None, release.spec, stack, release.generation))
         release.timer = self._loop.call_later(release.host.boot_timeout, lambda: self._too_slow(release, launch))
 
     def _launch(self, host: Host, release: Release, zygote: ZygoteHandle, pipes: list[Pipe]) -> Launch:
