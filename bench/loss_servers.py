@@ -62,6 +62,11 @@ class Kind:
     load: dict[str, object] = field(default_factory=dict)
     oxherd: bool = False
 
+    @property
+    def wsgi(self) -> bool:
+        """Whether its app is one of WSGI, which knows no startup."""
+        return "wsgi_app" in self.command
+
 
 NO_WEBSOCKET: dict[str, object] = {"websocket": 0}
 GUNICORN = "gunicorn -w {workers} -b 127.0.0.1:{port} --keep-alive 5"
