@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["SERVED", "Limit", "Served", "page"]
+__all__ = ["SERVED", "Limit", "Served", "markdown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,42 +179,19 @@ SERVED = (
 )
 
 
-def page() -> str:
-    """Return docs/reference/lossless.md."""
+def markdown() -> str:
+    """Return the table of ``docs/concepts/lossless.md`` and its reasons."""
     reasons: list[Limit] = []
     rows = []
     for served in SERVED:
-        said = {True: [], False: []}
+        said: dict[bool, list[str]] = {True: [], False: []}
         for limit in served.limits:
             if limit not in reasons:
                 reasons.append(limit)
             said[bool(limit.outcomes)].append(f"({reasons.index(limit) + 1})")
-        lost = "nothing" if not said[True] else " ".join(said[True])
+        lost = " ".join(said[True]) or "nothing"
         rows.append(f"| {served.title} | {served.interface.upper()} | {lost} | {' '.join(said[False])} |")
-    return "\n".join(
-        [
-            "# What is lost, and where",
-            "",
-            "<!-- Written by tests/support/served.py, from the table its tests run on. -->",
-            "",
-            "`tests/loss` puts each of these under a load in which every request is counted and none is asked twice: kept",
-            "connections, busy and idle; connections that are silent at first; one request a connection; slow answers; bodies in",
-            "pieces; streams; websockets. While it runs, they are reloaded, scaled and recycled, their readiness comes and goes,",
-            "and broken releases are deployed. This is what may be lost meanwhile; everything else fails the tests. When a worker",
-            "is killed, what is in flight on it is lost, on every engine, and nothing else.",
-            "",
-            "| served by | | lost on purpose | not tested |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            *(
-                f"{number}. {limit.what[0].upper()}{limit.what[1:]}: {limit.why}."
-                for number, limit in enumerate(reasons, 1)
-            ),
-            "",
-        ]
+    texts = (
+        f"{number}. {limit.what[0].upper()}{limit.what[1:]}: {limit.why}." for number, limit in enumerate(reasons, 1)
     )
-
-
-if __name__ == "__main__":
-    print(page(), end="")
+    return "\n".join(["| served by | | lost on purpose | not tested |", "|---|---|---|---|", *rows, "", *texts])
