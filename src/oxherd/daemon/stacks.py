@@ -247,7 +247,7 @@ class StackKeeper:
         for process in processes:
             fresh = not process.wanted
             process.wanted = True
-            if fresh and all(handle.down for handle in process.instances.values()):
+            if (fresh or not process.generation) and all(handle.down for handle in process.instances.values()):
                 self.next_generation(process)
             _, gone = self.fill(process)
             retiring.extend(Target(handle=handle, goal=Goal.DOWN, event=Stop()) for handle in gone)

@@ -44,6 +44,7 @@ __all__ = [
     "parse_bind",
     "queue_length",
     "same_address",
+    "sweep_private",
     "within_reach",
 ]
 
@@ -385,6 +386,24 @@ def close_private(sock: socket.socket, path: str) -> None:
     """Close a private listener and remove its file; one that is gone already is no error."""
     sock.close()
     _unlink_socket(path)
+
+
+def sweep_private(directory: str) -> None:
+    """Remove the files of private listeners that nobody listens on any more: a supervisor that was killed left them."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(directory, name)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, within_reach(path) as short:
+            probe.setblocking(False)
+            try:
+                probe.connect(short)
+            except ConnectionRefusedError:
+                _unlink_socket(path)
+            except OSError:
+                continue  # somebody listens and is busy, or it is no socket of ours
 
 
 def _unlink_socket(path: str) -> None:

@@ -719,3 +719,15 @@ def test_what_an_earlier_supervisor_left_behind_is_replaced(tmp_path):
 def test_a_private_listener_in_no_directory_is_refused(tmp_path):
     assert refusal(lambda: open_private(str(tmp_path / "no"), "web.sock")).code == "OX484"
     assert refusal(lambda: open_private(str(tmp_path / ("d" * 120)), "web.sock")).code == "OX484"
+
+
+def test_private_sockets_nobody_listens_on_are_swept(tmp_path):
+    """A supervisor that was killed leaves their files; those of a living one, beside it in the directory, stay."""
+    dead, dead_path = listeners.open_private(str(tmp_path), "dead")
+    living, living_path = listeners.open_private(str(tmp_path), "living")
+    dead.close()
+    listeners.sweep_private(str(tmp_path))
+    assert not os.path.exists(dead_path)
+    assert os.path.exists(living_path)
+    listeners.close_private(living, living_path)
+    listeners.sweep_private(str(tmp_path / "nowhere"))

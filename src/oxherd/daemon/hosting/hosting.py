@@ -20,7 +20,7 @@ from oxherd.daemon.hosting.zygotes import Zygotes
 from oxherd.daemon.rolling.recycling import Recycling
 from oxherd.errors import OxherdError
 from oxherd.system.listener_set import ListenerSet
-from oxherd.system.listeners import parse_bind
+from oxherd.system.listeners import parse_bind, sweep_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Hosting:
         self._supervisor = supervisor
         self._executor = executor
         self._hosts: dict[ProcessHandle, Host] = {}
+        directory = os.path.join(home.runtime, "workers")
+        sweep_private(directory)
         self.zygotes = Zygotes(
             loop=supervisor.loop,
             system=supervisor.system,
@@ -83,7 +85,7 @@ class Hosting:
             cgroups=cgroups,
             executor=executor,
             zygotes=self.zygotes,
-            directory=os.path.join(home.runtime, "workers"),
+            directory=directory,
             said=self._said,
         )
         self.lending = Lending(self.serves, supervisor.announce)
