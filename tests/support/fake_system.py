@@ -55,6 +55,9 @@ class FakePipe:
     def drain(self) -> None:
         assert not self.closed
 
+    def tail(self, count: int) -> list[bytes]:
+        return self.sink.lines[-count:]
+
     def finish(self) -> None:
         if not self.closed:
             self.closed = True
@@ -85,9 +88,6 @@ class FakeSink:
             raise error
         self.open_pipes += 1
         return FakePipe(self)
-
-    def tail(self, _slot: int, count: int) -> list[bytes]:
-        return self.lines[-count:]
 
     def note(self, _slot: int, text: str) -> None:
         self.notes.append(text)

@@ -134,8 +134,9 @@ class CardWriter:
 
     def _last_lines(self, handle: InstanceHandle) -> list[str]:
         lines: list[bytes] = []
-        for sink in handle.process.sinks.values():
-            lines.extend(sink.tail(handle.slot, _LINES))
+        # Of its own pipes: beside it another instance of the slot, or a zygote, may write to the same file.
+        for pipe in handle.pipes:
+            lines.extend(pipe.tail(_LINES))
         return [line[:_LINE_MAX].decode("utf-8", "backslashreplace") for line in lines[-_LINES:]]
 
     def _killed_for_memory(self, handle: InstanceHandle, status: ExitStatus) -> bool:

@@ -46,6 +46,9 @@ class Pipe(Protocol):
     def drain(self) -> None:
         """Read what is there now."""
 
+    def tail(self, count: int) -> list[bytes]:
+        """Return the last lines it brought."""
+
     def finish(self) -> None:
         """Read the rest, flush a held tail and close."""
 
@@ -63,9 +66,6 @@ class Sink(Protocol):
 
     def open_pipe(self, slot: int) -> Pipe:
         """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
-
-    def tail(self, slot: int, count: int) -> list[bytes]:
-        """Return the last lines of ``slot``."""
 
     def note(self, slot: int, text: str) -> None:
         """Write a line of Oxherd's own."""

@@ -59,7 +59,6 @@ class LogSink:
         "_pipes",
         "_process",
         "_stamper",
-        "_tails",
         "_tick",
         "_writers",
     )
@@ -85,7 +84,6 @@ class LogSink:
         self._echo = echo
         self._stamper = Stamper(spec, process, stream)
         self._pipes: dict[OutputPipe, float] = {}
-        self._tails: dict[int, OutputPipe] = {}
         self._parked: list[OutputPipe] = []
         self._tick: Timer | None = None
         self._held_back = False
@@ -146,15 +144,9 @@ class LogSink:
 
     def _adopt(self, pipe: OutputPipe) -> OutputPipe:
         self._pipes[pipe] = float("-inf")
-        self._tails[pipe.slot] = pipe
         if not self._held_back:
             self._watch(pipe)
         return pipe
-
-    def tail(self, slot: int, count: int) -> list[bytes]:
-        """Return the last lines of the slot's latest incarnation, without newlines."""
-        pipe = self._tails.get(slot)
-        return pipe.tail(count) if pipe is not None else []
 
     def note(self, slot: int, text: str) -> None:
         """Write a line of Oxherd's own into the log."""
@@ -174,7 +166,6 @@ class LogSink:
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
-        self._tails.clear()
 
     # -- for the pipes ------------------------------------------------------------------------------------------
 
