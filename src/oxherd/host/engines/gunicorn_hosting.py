@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 # Seconds between two ticks of a worker that is well.
-TICK = 0.2
+TICK = 0.1
 
 LEAVING = "this worker is leaving and takes no more listeners"
 
