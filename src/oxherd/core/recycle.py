@@ -34,6 +34,7 @@ class RecycleReason(Enum):
     REQUESTS = "it has answered max_requests requests"
     LIFETIME = "it has lived for max_lifetime"
     MEMORY = "it has grown over max_memory"
+    CLOCK = "its restart by the clock is due"
     CERTIFICATE = "its certificate was renewed"
     UNHEALTHY = "it fails its health check"
     LIMIT = "it is over a limit"

@@ -247,6 +247,10 @@ class Duties:
         if process in self._rolling:
             self._supervisor.tell("skipped", "the restart by the clock before it is not over", process)
             return
+        up = [handle for _, handle in sorted(process.instances.items()) if handle.machine.state is State.RUNNING]
+        clock = RecycleReason.CLOCK
+        if process.spec.hosted and all(self._supervisor.rolls.replace(handle, clock, clock.value) for handle in up):
+            return
         self._supervisor.tell("cron-restart", "restarting by the clock, one instance after the other", process)
         self._rolling.add(process)
         batches = [

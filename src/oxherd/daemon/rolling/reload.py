@@ -257,12 +257,17 @@ class Reload:
         """Return what was measured, by process."""
         return [self._facts(member) for member in self.members.values()]
 
+    @staticmethod
+    def _phases(member: Member) -> dict[str, float]:
+        """Return the seconds of each phase, in the order they came."""
+        phases: dict[str, float] = {}
+        for phase, seconds in member.running.value.spent if member.running is not None else ():
+            phases[phase.value] = phases.get(phase.value, 0.0) + seconds
+        return phases
+
     def _facts(self, member: Member) -> Item:
         served = self._figures(member) - member.before
         stall = self._stall(member)
-        phases: dict[str, float] = {}
-        for phase, seconds in member.running.value.spent if member.running is not None else ():
-            phases[phase.value] = round(phases.get(phase.value, 0.0) + seconds, 3)
         failure = member.running.failure if member.running is not None else None
         if failure is None and self._supervisor.hosting is not None:
             failure = self._supervisor.hosting.failures.pop(member.process, None)
@@ -278,7 +283,7 @@ class Reload:
             "failed_requests": served.aborted,
             "longest_stall_seconds": None if stall is None else round(stall, 4),
             "seconds": round(self.seconds, 3),
-            "phases": phases,
+            "phases": {name: round(seconds, 3) for name, seconds in self._phases(member).items()},
             "traceback": str((failure or {}).get("traceback") or ""),
             "note": self._note(member),
         }
@@ -295,19 +300,18 @@ class Reload:
         )
 
     def _sentence(self, member: Member) -> str:
-        took = f"{self.seconds:.1f} s"
+        whole = f"{self.seconds:.1f} s"
         if self.result is not Phase.DONE:
             back = "nothing was changed" if self.result is Phase.ABORTED else f"it is {self.result.value}"  # type: ignore[union-attr]
-            return f"reload failed after {took}, {back}: {member.detail or self.detail}"
-        text = f"reloaded in {took}, generation {member.process.generation}"
+            return f"reload failed after {whole}, {back}: {member.detail or self.detail}"
+        text = f"reloaded in {whole}, generation {member.process.generation}"
         if not member.process.spec.hosted:
             return text
         served = self._figures(member) - member.before
         stall = self._stall(member) or 0.0
-        failed = served.aborted
-        return (
-            f"{text}; {served.requests} requests served meanwhile, {failed} failed, longest stall {stall * 1000:.0f} ms"
-        )
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self._phases(member).items() if seconds >= 0.05)
+        counted = f"{served.requests} requests served meanwhile, {served.aborted} failed"
+        return f"{text}; {counted}, longest stall {stall * 1000:.0f} ms ({took})"
 
 
 def _item(name: str, status: str, detail: str) -> Item:
