@@ -157,7 +157,7 @@ SERVED = (
     Served(
         name="gunicorn-uvicorn-worker-command",
         title="`gunicorn … -k uvicorn_worker.UvicornWorker`",
-        oxfile='command = "gunicorn main:app -k uvicorn_worker.UvicornWorker -b 127.0.0.1:{port} -w {workers}"\n',
+        oxfile='command = "gunicorn main:app -k uvicorn_worker.UvicornWorker -b 127.0.0.1:{port} -w {workers} --keep-alive 5"\n',
     ),
     Served(
         name="hypercorn-command",
