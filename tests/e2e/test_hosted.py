@@ -127,6 +127,10 @@ def test_an_app_a_fork_would_break_is_imported_by_each_worker(hosted):
     hosted.start()
     assert hosted.zygote() == hosted.ox.supervisor
     assert "thread" in hosted.ox.wait("not-preloaded", name="web")["text"]
+    (running,) = [item["running"] for item in hosted.ox.ok("explain", "--json").json["processes"]]
+    assert (running["preloaded"], running["engine"], running["interface"]) == (False, "uvicorn", "asgi")
+    assert [hazard["fatal"] for hazard in running["hazards"]] == [True]
+    assert "not forked because of" in hosted.ox.ok("explain", "web").out
 
 
 def test_a_reload_brings_the_new_code_and_nothing_of_the_old_stays(hosted):

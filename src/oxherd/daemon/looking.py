@@ -60,6 +60,7 @@ class Looking:
             "events": self._events,
             "why": self._why,
             "logfiles": self._logfiles,
+            "hosting": self._hosting,
         }
 
     def _chosen(self, args: Args) -> list[StackHandle]:
@@ -148,6 +149,12 @@ class Looking:
                 }
             )
         reply.result({"files": files})
+
+    def _hosting(self, args: Args, reply: Reply) -> None:
+        hosting = self._supervisor.hosting
+        units = self._keeper.units(self._keeper.stack(str(args["stack"])), names_of(args))
+        found = [hosting.facts(unit.process) for unit in units] if hosting is not None else []
+        reply.result({"processes": [facts for facts in found if facts]})
 
 
 def names_of(args: Args) -> list[str]:

@@ -12,7 +12,7 @@ from oxherd.cli.options import config_option, names_argument, output_options, pr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from oxherd.cli.output import Output
     from oxherd.programs.explanation import Explained, Explanation, HostingExplained
@@ -50,6 +50,7 @@ def explain(*, names: tuple[str, ...], config: str | None, profile: str | None, 
     share_names({paths[0]: processes}, names)
     wanted = {name.partition(":")[0] for name in names}
     explained = [explanation(compiled, name, environ) for name in processes if not wanted or name in wanted]
+    running = _running(paths[0])
     general = [key for name, key in compiled.inactive if not name]
     if output.json:
         document = {
@@ -57,19 +58,52 @@ def explain(*, names: tuple[str, ...], config: str | None, profile: str | None, 
             "path": compiled.oxfile.path,
             "profile": compiled.oxfile.profile,
             "inactive": general,
-            "processes": [dataclasses.asdict(item) for item in explained],
+            "processes": [{**dataclasses.asdict(item), "running": running.get(item.process)} for item in explained],
         }
         output.document(document)
         return 0
     profile_text = f", profile {compiled.oxfile.profile}" if compiled.oxfile.profile else ""
     output.say(f"stack {compiled.oxfile.name} ({compiled.oxfile.path}{profile_text})")
-    for line in (*_inactive(general), *(text for item in explained for text in _lines(item))):
+    for line in (
+        *_inactive(general),
+        *(text for item in explained for text in _lines(item, running.get(item.process))),
+    ):
         output.say(line)
     output.problems(compiled.warnings)
     return 0
 
 
-def _lines(item: Explanation) -> list[str]:
+def _running(path: str) -> dict[str, dict[str, object]]:
+    """Return what a supervisor knows of the hosted processes that run, by name; nothing where none does."""
+    from oxherd.cli.doing import objects  # noqa: PLC0415 - not for --help
+    from oxherd.cli.where import connect  # noqa: PLC0415 - not for --help
+    from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
+    from oxherd.errors import OxherdError  # noqa: PLC0415 - not for --help
+
+    try:
+        with connect(find_home(os.environ), path) as client:
+            found = objects(client.request("hosting", timeout=10, stack=path, names=[]), "processes")
+    except OxherdError:
+        return {}  # nothing has to run for an explanation
+    return {str(facts.get("process")): facts for facts in found}
+
+
+def _now(facts: Mapping[str, object] | None) -> list[str]:
+    """Return what is running of a hosted process, hazards of a fork included."""
+    if not facts:
+        return []
+    how = "forked from a zygote" if facts.get("preloaded") else "each imports the app itself"
+    what = f"{facts.get('engine')} {facts.get('engine_version') or ''}".strip()
+    lines = [f"  running  generation {facts.get('generation')}, {what}, {facts.get('interface')}; workers: {how}"]
+    hazards = facts.get("hazards")
+    for hazard in hazards if isinstance(hazards, list) else []:
+        where = f" ({hazard.get('where')})" if hazard.get("where") else ""
+        kind = "not forked because of" if hazard.get("fatal") else "seen"
+        lines.append(f"  {kind}: {hazard.get('what')}{where}; {hazard.get('advice')}")
+    return lines
+
+
+def _lines(item: Explanation, running: Mapping[str, object] | None = None) -> list[str]:
     """Return one process as text."""
     hosting = item.hosting
     runs = f"{shlex.join(item.argv)}{' (through a shell)' if item.shell else ''}" if item.argv else ""
@@ -86,6 +120,7 @@ def _lines(item: Explanation) -> list[str]:
     ]
     lines = ["", f"{item.process}: {item.title}"]
     lines += [f"  {name:<8} {text}" for name, text in facts if text]
+    lines += _now(running)
     lines += [f"  note: {note}" for note in item.notes]
     lines += [f"  {line}" for line in _inactive(item.inactive)]
     lines += _table("  settings", (setting for setting in item.settings if setting.origin != "default"))

@@ -39,6 +39,7 @@ class Release:
         proven: Whether a worker of it has been ready: the code works.
         kept: Whether a reload may still need it.
         deaths: Zygotes that died in a row without having forked.
+        facts: What its zygote said when it had imported the app: interface, engine, hazards, seconds; empty before.
         timer: The boot deadline, or the wait before a dead zygote is replaced.
     """
 
@@ -47,6 +48,7 @@ class Release:
         "deaths",
         "env",
         "exec_only",
+        "facts",
         "generation",
         "kept",
         "proven",
@@ -69,6 +71,7 @@ class Release:
         self.proven = False
         self.kept = False
         self.deaths = 0
+        self.facts: dict[str, object] = {}
         self.timer: Timer | None = None
 
     @property

@@ -132,6 +132,20 @@ class Hosting:
             self.serves(host, handle) and worker is not None and bool(worker.asked) and worker.asked <= worker.accepting
         )
 
+    def facts(self, process: ProcessHandle) -> dict[str, object]:
+        """Return what is known of the running generation of a process; empty where none runs."""
+        host = self._hosts.get(process)
+        release = None if host is None else host.releases.get(process.generation)
+        if release is None:
+            return {}
+        keys = ("interface", "engine", "engine_version", "python", "seconds", "hazards")
+        return {
+            "process": process.name,
+            "generation": release.generation,
+            "preloaded": release.forks,
+            **{key: release.facts[key] for key in keys if key in release.facts},
+        }
+
     # -- listeners ----------------------------------------------------------------------------------------------
 
     def open_listeners(self, host: Host, handle: InstanceHandle) -> None:
@@ -276,14 +290,13 @@ class Hosting:
             self.zygotes.forget(release, decided)
             then(f"making the channel of its zygote: {error.strerror}")
 
-    def let_go(self, process: ProcessHandle, generation: int) -> None:
-        """A reload is over: one generation is not needed any more, the other one is like any."""
+    def let_go(self, process: ProcessHandle) -> None:
+        """A reload is over, however it ended: generations nobody runs are not needed any more; idempotent."""
         host = self._hosts.get(process)
         if host is None:
             return
         for release in host.releases.values():
             release.kept = False
-        del generation
         if host.listeners is not None and process.spec.host is not None:
             wanted = [parse_bind(text) for text in process.spec.host.bind]
             host.listeners.drop([address for address in host.listeners.addresses if address not in wanted])

@@ -179,6 +179,7 @@ class Zygotes:
             os.close(fd)
 
     def _judged(self, host: Host, release: Release, zygote: ZygoteHandle, message: dict[str, object]) -> None:
+        release.facts = message
         hazards = message.get("hazards")
         found = hazards if isinstance(hazards, list) else []
         if message.get("forkable") is not True:

@@ -126,8 +126,8 @@ class Running:
                 self._hand_over(slot)
             case m.CommitGeneration():
                 self._commit()
-            case m.DropGeneration(which):
-                self._drop(self._pins[which].generation)
+            case m.DropGeneration():
+                pass  # with the end, which is the next command
             case m.Arm(timer, seconds):
                 self._arm(timer, seconds)
             case m.Disarm(timer):
@@ -247,11 +247,6 @@ class Running:
         self.process.spec, self.process.generation = pin.spec, pin.generation
         self._supervisor.save(self.process.stack)
 
-    def _drop(self, generation: int) -> None:
-        hosting = self._supervisor.hosting
-        if hosting is not None:
-            hosting.let_go(self.process, generation)
-
     def _finish(self) -> None:
         for end in self._ends:
             end()
@@ -261,6 +256,8 @@ class Running:
             if handle.pinned is not None and not handle.retired:
                 self._unpin(handle)
         self.over = True
+        if self._supervisor.hosting is not None:
+            self._supervisor.hosting.let_go(self.process)
 
     def _unpin(self, handle: InstanceHandle) -> None:
         """From now on it is an instance like any other, restarts included."""
