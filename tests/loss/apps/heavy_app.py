@@ -32,16 +32,16 @@ class Item(Base):
     name: Mapped[str]
 
 
+# It connects when it is first used, as it should.
+ENGINE = sqlalchemy.create_engine("sqlite://")
 FRAME = pandas.DataFrame(numpy.arange(100_000).reshape(-1, 10))
 
 
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     lossapp.on_startup()
-    engine = sqlalchemy.create_engine("sqlite://")
-    Base.metadata.create_all(engine)
     yield
-    engine.dispose()
+    ENGINE.dispose()
 
 
 app = FastAPI(lifespan=lifespan)
