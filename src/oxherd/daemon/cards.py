@@ -65,6 +65,8 @@ class CardWriter:
             cause = f"{machine.detail}; {status.text}" if machine.detail else status.text
             if machine.reason is Reason.UNHEALTHY:
                 cause = f"unhealthy: {cause}"
+            elif machine.reason is Reason.TIMEOUT and handle.last_failure:
+                cause = f"{machine.detail}: {handle.last_failure}; {status.text}"
         elif self._killed_for_memory(handle, status):
             status = replace(status, oom=True)
             cause = "killed by the kernel: out of memory"

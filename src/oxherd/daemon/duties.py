@@ -117,6 +117,7 @@ class Duties:
         """Take the result of a probe."""
         handle = _handle(key)
         before, handle.health = handle.health, self._prober.word(handle)
+        handle.last_failure = "" if result.ok else result.detail
         if handle.health == "failing" and before != "failing" and handle.machine.state is State.RUNNING:
             self._supervisor.announce(handle, "health-failing", result.detail)
         match verdict:

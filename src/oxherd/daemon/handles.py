@@ -75,6 +75,7 @@ class InstanceHandle:
         "env",
         "failure",
         "health",
+        "last_failure",
         "launch",
         "leftovers_told",
         "machine",
@@ -122,6 +123,7 @@ class InstanceHandle:
         self.worker: WorkerHandle | None = None  # of a hosted process, while there is one
         self.passed: PassedHandle | None = None  # of a program that was passed its listeners, while there is one
         self.failure: dict[str, object] | None = None  # what the app's interpreter said about a failed start
+        self.last_failure = ""  # what the last health check that failed said
         self.unready = ""  # why it takes no traffic although it is healthy, by its readiness check
         self.cards: collections.deque[dict[str, object]] = collections.deque(maxlen=5)
 

@@ -206,7 +206,7 @@ class Supervisor:
         handle.env = process.stack.env if pin is None else pin.env
         generation = process.generation if pin is None else pin.generation
         handle.health = None
-        handle.unready = ""
+        handle.unready = handle.last_failure = ""
         handle.failure = None
         handle.memory_peak = 0
         machine = handle.machine

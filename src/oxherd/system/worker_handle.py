@@ -39,6 +39,7 @@ class WorkerHandle:
         meters: What it measures of itself; can be read when it is dead, until `close`.
         started: Whether its app has started.
         draining: Whether it has become a lame duck.
+        due: Whether it has asked to be replaced.
         asked: Listeners it was asked to accept on and not asked to release since.
         accepting: Those it has said that it accepts on.
         failure: Its last words: the ``failed`` message, or None.
@@ -57,6 +58,7 @@ class WorkerHandle:
         "asked",
         "channel",
         "draining",
+        "due",
         "dump_fd",
         "facts",
         "failure",
@@ -71,7 +73,7 @@ class WorkerHandle:
     def __init__(self, loop: Loop, directory: str, name: str) -> None:
         """Make everything the worker is given; `connect` begins to listen to it."""
         self._loop = loop
-        self.started = self.draining = False
+        self.started = self.draining = self.due = False
         self.asked: set[str] = set()
         self.accepting: set[str] = set()
         self.failure: Message | None = None

@@ -53,9 +53,17 @@ class Recycling:
 
     def asked(self, handle: InstanceHandle) -> None:
         """A worker says that it has answered its number of requests. It serves on until its successor does."""
-        host = handle.spec.host
+        if handle.worker is not None:
+            handle.worker.due = True
+            self.again(handle.process)
+
+    def again(self, process: ProcessHandle) -> None:
+        """Replace those that have asked for it; a worker asks once, and may have done so while it could not be done."""
+        host = process.spec.host
         count = f": {host.max_requests}" if host is not None and host.max_requests else ""
-        self._replace(handle, RecycleReason.REQUESTS, f"{RecycleReason.REQUESTS.value}{count}")
+        for handle in tuple(process.instances.values()):
+            if handle.worker is not None and handle.worker.due:
+                self._replace(handle, RecycleReason.REQUESTS, f"{RecycleReason.REQUESTS.value}{count}")
 
     def expect(self, process: ProcessHandle) -> None:
         """A worker is about to be made: what it reads of certificates is what is there from now on."""

@@ -35,7 +35,12 @@ class Rolls:
         self._reloads: dict[ProcessHandle, Reload] = {}
         self._replacing: dict[ProcessHandle, Running] = {}
         self._budget = budget_for(cpus)
+        self._free: Callable[[ProcessHandle], None] | None = None
         self._after: dict[tuple[ProcessHandle, int], Callable[[str], None]] = {}
+
+    def when_free(self, callback: Callable[[ProcessHandle], None]) -> None:
+        """Call back whenever nothing rolls a process any more: what had to wait can be asked for again."""
+        self._free = callback
 
     def refuse(self, processes: Sequence[ProcessHandle], verb: str) -> None:
         """Refuse what must not meet a reload.
@@ -75,6 +80,8 @@ class Rolls:
                 if self._reloads.get(process) is reload:
                     del self._reloads[process]
             done(reload)
+            for process in processes:
+                self._ask_again(process)
             self._turn()
 
         reload = Reload(self._supervisor, members, show=show, done=over)
@@ -161,7 +168,12 @@ class Rolls:
             self._supervisor.tell("recycle-failed", f"worker {slot} could not be replaced: {error}", process)
             if failed is not None:
                 failed(error)
+        self._supervisor.loop.call_soon(lambda: self._ask_again(process))
         self._supervisor.loop.call_soon(self._turn)
+
+    def _ask_again(self, process: ProcessHandle) -> None:
+        if self._free is not None:
+            self._free(process)
 
     def _end_replacement(self, process: ProcessHandle, detail: str) -> None:
         running = self._replacing.get(process)

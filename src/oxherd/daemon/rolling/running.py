@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from oxherd.core import rollout_messages as m
 from oxherd.core.events import Start, Stop
-from oxherd.core.instance import State
+from oxherd.core.instance import Reason, State
 from oxherd.core.phases import Plan, Rollout, Which
 from oxherd.core.rollout import step
 from oxherd.daemon.handles import InstanceHandle, Pin, life_policy
@@ -317,5 +317,7 @@ class Running:
 def _reason(handle: InstanceHandle) -> str:
     said = handle.failure or {}
     text = str(said.get("text", "")) or handle.machine.detail
+    if handle.machine.reason is Reason.TIMEOUT and handle.last_failure:
+        text = f"{text}: {handle.last_failure}"
     status = handle.machine.exit
     return text or (status.text if status is not None else "it did not become ready")
