@@ -25,7 +25,8 @@ LOSS_APPS = Path(__file__).resolve().parent.parent / "loss" / "apps"
 # Those who say nothing say it for less long, so that a worker that leaves is not waited for.
 SHORT: dict[str, object] = {"idle_think": [0.2, 0.6], "silent_wait": [0.1, 0.5], "slow_take": [0.2, 0.5]}
 # And websockets, which say nothing of their end, are closed sooner.
-SHORT_DRAIN = 'graceful_timeout = "1s"\n'
+# Time for two slow requests: gthread and granian announce the end of a connection with the answer after the one in flight.
+SHORT_DRAIN = 'graceful_timeout = "2s"\n'
 
 HEALTH = """
 [processes.web.health_check]
