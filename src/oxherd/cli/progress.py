@@ -148,6 +148,8 @@ class _Live:
         traceback: TracebackType | None,
     ) -> None:
         if self._live is not None:
+            # The phase of a reload is news while it lasts; what came of it is said in a sentence of its own.
+            self._items = {label: item for label, item in self._items.items() if item.get("status") != "reloading"}
             self._live.__exit__(kind, value, traceback)
 
     def show(self, item: dict[str, object]) -> None:

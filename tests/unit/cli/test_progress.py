@@ -106,3 +106,20 @@ def test_why_the_last_attempt_ended_is_said_once(on_terminal, monkeypatch):
 def test_what_was_up_from_the_beginning_has_no_time(on_terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     assert on_terminal(Output(), item("web", "running", pid=7)) == "web: running (pid 7)\n"
+
+
+def test_the_phases_of_a_reload_are_shown_and_go_with_it(on_terminal, monkeypatch):
+    items = [
+        item("web", "reloading", instance=None, detail="preparing generation 2"),
+        item("web", "running", label="web:0", instance=0, pid=7),
+        item("web", "reloading", instance=None, detail="replacing 2 workers"),
+    ]
+    lines = last_screen(on_terminal(Output(), *items))
+    assert [line for line in lines if "web:0 running (pid 7)" in line]
+    assert not [line for line in lines if "reloading" in line]
+    monkeypatch.setenv("TERM", "dumb")
+    assert on_terminal(Output(), *items).splitlines() == [
+        "web: reloading: preparing generation 2",
+        "web:0: running (pid 7)",
+        "web: reloading: replacing 2 workers",
+    ]
