@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 
-from oxherd.config.cpus import usable_cpus
 from oxherd.control.paths import Home, stack_id
 from oxherd.daemon.boot import Boot
 from oxherd.daemon.cards import CardWriter
@@ -27,7 +26,6 @@ from oxherd.daemon.operations import Operation
 from oxherd.daemon.prober import Prober
 from oxherd.daemon.records import StackRecords
 from oxherd.daemon.rereading import Rereader
-from oxherd.daemon.rolling.rolls import Rolls
 from oxherd.daemon.sampler import Sampler
 from oxherd.daemon.scheduler import Scheduler
 from oxherd.daemon.sinks import Sinks
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.operations import Outcome
     from oxherd.daemon.options import Options
+    from oxherd.daemon.rolling.rolls import Rolls
     from oxherd.daemon.stacks import Batches
     from oxherd.system.ports import System
 
@@ -128,7 +127,7 @@ class Assembly:
             gate=Gate(supervisor, hooks),
             duties=self.duties,
             save=self.records.save,
-            rolls=Rolls(supervisor, cpus=usable_cpus()),
+            make_rolls=self._rolls,
             make_hosting=lambda: self._hosting(cgroups),
         )
         self.rereader = Rereader(
@@ -147,8 +146,14 @@ class Assembly:
             facts=self._facts,
         )
 
+    def _rolls(self) -> Rolls:
+        from oxherd.config.cpus import usable_cpus  # noqa: PLC0415 - see _hosting
+        from oxherd.daemon.rolling.rolls import Rolls  # noqa: PLC0415 - see _hosting
+
+        return Rolls(self.supervisor, cpus=usable_cpus())
+
     def _hosting(self, cgroups: Cgroups) -> Hosting:
-        # Half a megabyte that a supervisor without hosted processes does not carry.
+        # Megabytes that a supervisor without hosted processes does not carry.
         from oxherd.daemon.hosting.hosting import Hosting  # noqa: PLC0415
 
         return Hosting(

@@ -10,7 +10,6 @@ from oxherd.core.events import BecameReady, Condemned, Restart, Start
 from oxherd.core.health import Check, Verdict
 from oxherd.core.instance import Reason, State
 from oxherd.core.limits import LimitVerdict
-from oxherd.core.recycle import RecycleReason
 from oxherd.core.restart import RestartMode
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hooks import Offer
@@ -33,12 +32,6 @@ if TYPE_CHECKING:
     from oxherd.daemon.watcher import Watcher
 
 __all__ = ["Duties"]
-
-_RECYCLE = {
-    Reason.UNHEALTHY: RecycleReason.UNHEALTHY,
-    Reason.MEMORY: RecycleReason.LIMIT,
-    Reason.CPU: RecycleReason.LIMIT,
-}
 
 
 class Duties:
@@ -155,7 +148,10 @@ class Duties:
         several = handle.worker is not None or handle.passed is not None
         if wanted and several and handle.machine.state is State.RUNNING and handle.pinned is None:
             text = f"{reason.value}: {detail}; its replacement comes first"
-            if self._supervisor.rolls.replace(handle, _RECYCLE[reason], text, condemn):
+            from oxherd.core.recycle import RecycleReason  # noqa: PLC0415 - only hosted processes need it
+
+            kind = RecycleReason.UNHEALTHY if reason is Reason.UNHEALTHY else RecycleReason.LIMIT
+            if self._supervisor.need_rolls().replace(handle, kind, text, condemn):
                 return
         condemn()
 
@@ -248,9 +244,7 @@ class Duties:
         if process in self._rolling:
             self._supervisor.tell("skipped", "the restart by the clock before it is not over", process)
             return
-        up = [handle for _, handle in sorted(process.instances.items()) if handle.machine.state is State.RUNNING]
-        clock = RecycleReason.CLOCK
-        if process.spec.hosted and all(self._supervisor.rolls.replace(handle, clock, clock.value) for handle in up):
+        if process.spec.hosted and self._replace_by_the_clock(process):
             return
         self._supervisor.tell("cron-restart", "restarting by the clock, one instance after the other", process)
         self._rolling.add(process)
@@ -265,6 +259,14 @@ class Duties:
             done=lambda _outcome: self._rolling.discard(process),
             abort_on_failure=True,
         )
+
+    def _replace_by_the_clock(self, process: ProcessHandle) -> bool:
+        """Replace the workers of a hosted process, successors first; False where that cannot be."""
+        from oxherd.core.recycle import RecycleReason  # noqa: PLC0415 - only hosted processes need it
+
+        rolls, why = self._supervisor.need_rolls(), RecycleReason.CLOCK
+        up = [handle for _, handle in sorted(process.instances.items()) if handle.machine.state is State.RUNNING]
+        return all(rolls.replace(handle, why, why.value) for handle in up)
 
     def changed_files(self, key: Hashable, paths: list[str]) -> None:
         """Files of a watched process have changed: restart it, once its ``pre_start`` has succeeded."""

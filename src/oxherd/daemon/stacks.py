@@ -283,9 +283,10 @@ class StackKeeper:
         return self._ordered_stop(stack, units)
 
     def _ordered_stop(self, stack: StackHandle, units: list[Unit]) -> Batches:
+        rolls = self._supervisor.rolls
         for unit in units:
-            if unit.slot is None:
-                self._supervisor.rolls.cancel(unit.process, "it is being stopped")
+            if unit.slot is None and rolls is not None:
+                rolls.cancel(unit.process, "it is being stopped")
         depends = {name: process.spec.depends_on for name, process in stack.processes.items()}
         by_name = {unit.process.name: unit for unit in units}
         levels = fleet.stop_order(list(by_name), depends)

@@ -65,7 +65,8 @@ class Supervisor:
         self.executor: Executor
         self.gate: Gate
         self.duties: Duties
-        self.rolls: Rolls
+        self.rolls: Rolls | None = None
+        self._make_rolls: Callable[[], Rolls] | None = None
         self.hosting: Hosting | None = None
         self._make_hosting: Callable[[], Hosting] | None = None
 
@@ -75,8 +76,8 @@ class Supervisor:
         executor: Executor,
         gate: Gate,
         duties: Duties,
-        rolls: Rolls,
         save: Callable[[StackHandle], None],
+        make_rolls: Callable[[], Rolls] | None = None,
         make_hosting: Callable[[], Hosting] | None = None,
     ) -> None:
         """Complete the supervisor with the parts that call back into it.
@@ -85,18 +86,25 @@ class Supervisor:
             executor: Carries commands out.
             gate: Knows who may start.
             duties: Probes, weighs, watches.
-            rolls: Knows what is being reloaded.
             save: Writes a stack's record.
+            make_rolls: Makes what reloads and replacements need, with the first of them.
             make_hosting: Makes what hosted processes need, when the first of them is started: a supervisor without any
                 does not carry it.
         """
         executor.need_hosting = self.need_hosting
+        self._make_rolls = make_rolls
         self._make_hosting = make_hosting
         self.save = save
         self.executor = executor
         self.gate = gate
         self.duties = duties
-        self.rolls = rolls
+
+    def need_rolls(self) -> Rolls:
+        """Return what reloads and replacements need, made with the first of them."""
+        if self.rolls is None:
+            assert self._make_rolls is not None
+            self.rolls = self._make_rolls()
+        return self.rolls
 
     def need_hosting(self) -> Hosting:
         """Return what hosted processes need, made with the first of them."""

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
-from oxherd.core.phases import Phase
 from oxherd.daemon.hooks import Offer
 from oxherd.daemon.looking import Looking, names_of
 from oxherd.daemon.operations import Operation
-from oxherd.daemon.rolling.asking import answer_of, begin_reload, members_of, whole_services
 from oxherd.daemon.rows import progress, row
 from oxherd.daemon.stacks import Unit
 from oxherd.errors import OperationError, OxherdError, ProtocolError, UsageError
@@ -201,7 +199,7 @@ class Verbs:
         table = args.get("oxfile")
         path = table.get("path") if isinstance(table, dict) else args.get("stack")
         stack = self._keeper.find(str(path))
-        if stack is not None:
+        if stack is not None and self._supervisor.rolls is not None:
             self._supervisor.rolls.refuse(list(stack.processes.values()), verb)
 
     def _reload(self, args: Args, reply: Reply) -> None:
@@ -210,6 +208,14 @@ class Verbs:
         self._after_hooks(hooks, lambda: self._begin_reload(args, hooks, reply), reply)
 
     def _begin_reload(self, args: Args, hooks: list[Hook], reply: Reply) -> None:
+        # A megabyte that a supervisor without a reload does not carry.
+        from oxherd.daemon.rolling.asking import (  # noqa: PLC0415
+            answer_of,
+            begin_reload,
+            members_of,
+            whole_services,
+        )
+
         table = args.get("oxfile")
         oxfile = decode(Oxfile, table) if isinstance(table, dict) else None
         stack = self._keeper.find(str(args["stack"] if oxfile is None else oxfile.path))
@@ -238,7 +244,7 @@ class Verbs:
 
         def over(reload: Reload) -> None:
             answer = answer_of(self._supervisor, reload)
-            if reload.result is Phase.DONE:
+            if reload.done:
                 settled(answer)
             else:
                 reply.result({"notes": [], **answer})

@@ -95,7 +95,7 @@ class Hosting:
         self._observers: list[Callable[[InstanceHandle], None]] = []
         self.failures: dict[ProcessHandle, dict[str, object] | None] = {}
         self._recycling = Recycling(supervisor, self)
-        supervisor.rolls.when_free(self._recycling.again)
+        supervisor.need_rolls().when_free(self._recycling.again)
 
     def observe(self, callback: Callable[[InstanceHandle], None]) -> Callable[[], None]:
         """Call back when a worker begins or ends to accept; the returned function ends it."""

@@ -7,7 +7,6 @@ one instance after the other.
 from __future__ import annotations
 
 from oxherd.config.model import ProcessType
-from oxherd.core.phases import Phase
 from oxherd.daemon.handles import Pin
 from oxherd.daemon.rolling.reload import Member
 from oxherd.daemon.rows import row
@@ -86,7 +85,7 @@ def begin_reload(
     """
     names = ", ".join(member.process.name for member in members)
     supervisor.tell("reload", f"reloading {names}", None, stack=stack.name, stack_path=stack.path)
-    supervisor.rolls.reload(members, show=show, done=then)
+    supervisor.need_rolls().reload(members, show=show, done=then)
 
 
 def answer_of(supervisor: Supervisor, reload: Reload) -> Item:
@@ -94,7 +93,7 @@ def answer_of(supervisor: Supervisor, reload: Reload) -> Item:
     processes = [member.process for member in reload.members.values()]
     facts = reload.facts()
     failed: list[Item] = []
-    if reload.result is not Phase.DONE:
+    if not reload.done:
         # The process that went wrong; those that were only taken back with it are told by their facts.
         culprit = reload.detail.partition(":")[0]
         failed = [

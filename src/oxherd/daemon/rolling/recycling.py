@@ -129,7 +129,7 @@ class Recycling:
 
     def _replace(self, handle: InstanceHandle, reason: RecycleReason, text: str) -> None:
         if handle.pinned is None and handle.machine.state is State.RUNNING:
-            self._supervisor.rolls.replace(handle, reason, text)
+            self._supervisor.need_rolls().replace(handle, reason, text)
 
 
 def _certificates(process: ProcessHandle) -> tuple[Stamp | None, ...]:

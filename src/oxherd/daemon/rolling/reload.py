@@ -115,6 +115,11 @@ class Reload:
         self.detail = ""
         self.seconds = 0.0
 
+    @property
+    def done(self) -> bool:
+        """Whether the new generation of each process is live."""
+        return self.result is Phase.DONE
+
     # -- the way ------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
