@@ -214,7 +214,6 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
             self._silent_end = now
             return
         self._draining.on = True
-        self._told.draining()
         self._silent_end = now + min(self._job.linger, self._job.graceful_timeout)
         self._graceful_end = now + self._job.graceful_timeout
         for connection in list(self.server_state.connections):
@@ -231,6 +230,8 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
             server.close()
         self.servers.clear()
         self._listeners.clear()
+        # Only now is it true: nothing new is accepted from here on.
+        self._told.draining()
         while self.server_state.connections and self._loop.time() < self._silent_end:
             await self._pause(0.02)
         self._leave()
