@@ -63,6 +63,11 @@ class Pin:
     generation: int
     env: Mapping[str, str]
 
+    @classmethod
+    def of(cls, process: ProcessHandle) -> Pin:
+        """Return what a process runs under now."""
+        return cls(spec=process.spec, generation=process.generation, env=process.stack.env)
+
 
 class InstanceHandle:
     """One slot: the pure machine and everything of the operating system that belongs to its incarnation."""

@@ -114,7 +114,7 @@ class Rolls:
             False where its sockets do not allow two at a time.
         """
         process = handle.process
-        pin = Pin(spec=process.spec, generation=process.generation, env=process.stack.env)
+        pin = Pin.of(process)
         current = process.instances.get(handle.slot) is handle and not handle.retired
         if not current or not overlaps(process, pin) or self._supervisor.ending:
             return False
@@ -137,7 +137,7 @@ class Rolls:
             self._begin(process, turn.slot)  # type: ignore[arg-type]
 
     def _begin(self, process: ProcessHandle, slot: int) -> None:
-        pin = Pin(spec=process.spec, generation=process.generation, env=process.stack.env)
+        pin = Pin.of(process)
         if slot not in process.instances or process in self._replacing or not process.wanted:
             self._over(process, slot, "")
             return

@@ -66,7 +66,7 @@ class Running:
         self.failure: dict[str, object] | None = None
         self._pins = {
             Which.NEW: pin,
-            Which.OLD: Pin(spec=process.spec, generation=process.generation, env=process.stack.env),
+            Which.OLD: Pin.of(process),
         }
         self._prepare = prepare
         self._told = told
