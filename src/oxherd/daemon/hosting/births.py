@@ -114,6 +114,22 @@ class Births:
             # No descriptors, no memory for its meters: the machine's trouble, which may pass.
             self._executor.could_not(handle, number, OxherdError(f"making its pipes: {error.strerror}"))
 
+    def rejoin(self, handle: InstanceHandle, private: str, door: str) -> None:
+        """Take over the worker of an instance that an earlier supervisor had; what it says is heard as ever.
+
+        Args:
+            handle: The instance.
+            private: Path of its private listener.
+            door: Path of its door.
+
+        Raises:
+            OSError: Nobody is behind the door.
+        """
+        worker: WorkerHandle = WorkerHandle.rejoin(
+            self._loop, private, door, lambda message, fds: self._heard(handle, worker, message, fds), lambda: None
+        )
+        handle.worker = worker
+
     def _prepare(self, handle: InstanceHandle) -> None:
         sink, error_sink = self._sinks.of(handle.process)
         self._token += 1

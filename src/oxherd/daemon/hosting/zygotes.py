@@ -10,6 +10,7 @@ import os
 
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, job_of, title_of
+from oxherd.daemon.remembering import pipe_inodes
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.zygote_handle import ZygoteHandle, ZygoteState
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
     from oxherd.daemon.children import Children
     from oxherd.daemon.hosting.host import Host, Release
+    from oxherd.daemon.journal import Journal
     from oxherd.daemon.sinks import Sinks
     from oxherd.system.loop import Loop
     from oxherd.system.ports import Pipe, System
@@ -46,6 +48,7 @@ class Zygotes:
         children: Hears of their end, and of the end of what they forked.
         sinks: Where their output goes.
         tell: Takes (host, event kind, text) for the event log.
+        journal: Knows them when this supervisor is gone.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Zygotes:
         children: Children,
         sinks: Sinks,
         tell: Callable[[Host, str, str], None],
+        journal: Journal,
     ) -> None:
         """Start nothing yet."""
         self._loop = loop
@@ -63,6 +67,7 @@ class Zygotes:
         self._children = children
         self._sinks = sinks
         self._tell = tell
+        self._journal = journal
 
     # -- the way of a worker ------------------------------------------------------------------------------------
 
@@ -117,10 +122,70 @@ class Zygotes:
             self._decided(release, zygote)
             return
         stack = host.process.stack.name
-        self._children.adopt(launch, lambda status: self._ended(host, release, launch, pipes, status))
+        self._watch(host, release, zygote, launch, pipes)
         job = job_of(release.spec, stack, release.generation)
         zygote.launched(launch.pid, launch.pidfd, job, title_of(None, release.spec, stack, release.generation))
         release.timer = self._loop.call_later(release.host.boot_timeout, lambda: self._too_slow(release, launch))
+
+    def _watch(
+        self,
+        host: Host,
+        release: Release,
+        zygote: ZygoteHandle,
+        launch: Launch,
+        pipes: list[Pipe],
+        *,
+        old: bool = False,
+    ) -> None:
+        """See to its process until its end, and write down that it is there."""
+
+        def ended(status: ExitStatus) -> None:
+            self._journal.forget_instance(self.mark(host, release))
+            self._ended(host, release, launch, pipes, status)
+
+        self._journal.save_instance(
+            self.mark(host, release),
+            {
+                "pid": launch.pid,
+                "ticks": self._system.start_ticks(launch.pid),
+                "door": zygote.door,
+                "pipes": pipe_inodes(pipes),
+            },
+        )
+        self._children.adopt(launch, ended, stranger=old)
+
+    def rejoin(self, host: Host, release: Release, launch: Launch, door: str, pipes: list[Pipe]) -> ZygoteHandle | None:
+        """Take over the zygote of a release that an earlier supervisor had; None, and it is ended, where it is deaf.
+
+        Args:
+            host: Whose.
+            release: Of which generation.
+            launch: Its process.
+            door: Where its door is.
+            pipes: Its output.
+        """
+        try:
+            zygote: ZygoteHandle = ZygoteHandle.rejoin(
+                self._loop,
+                door,
+                lambda message, fds: self._said(host, release, zygote, message, fds),
+                lambda: self._closed(host, release, zygote),
+            )
+        except OSError as error:
+            self._tell(host, "zygote-died", f"a zygote does not answer at its door ({error.strerror}); it is ended")
+            self._system.signal(launch.pid, launch.pidfd, _SIGKILL)
+            for pipe in pipes:
+                pipe.finish()
+            launch.close()
+            return None
+        zygote.pid, zygote.pidfd = launch.pid, launch.pidfd
+        release.zygote = zygote
+        self._watch(host, release, zygote, launch, pipes, old=True)
+        return zygote
+
+    def abandon(self, zygote: ZygoteHandle) -> None:
+        """One that was taken over says nothing: it is ended, and its end is what tells the rest."""
+        self._system.signal(zygote.pid, zygote.pidfd, _SIGKILL)
 
     def _launch(self, host: Host, release: Release, zygote: ZygoteHandle, pipes: list[Pipe]) -> Launch:
         spec, stack = release.spec, host.process.stack
@@ -158,6 +223,8 @@ class Zygotes:
         self, host: Host, release: Release, zygote: ZygoteHandle, message: dict[str, object], fds: list[int]
     ) -> None:
         match message["kind"]:
+            case "here-end":
+                release.facts = zygote.facts
             case "ready":
                 release.cancel_timer()
                 release.deaths = 0
