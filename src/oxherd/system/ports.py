@@ -67,6 +67,9 @@ class Sink(Protocol):
     def open_pipe(self, slot: int) -> Pipe:
         """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
 
+    def attach(self, slot: int, read_fd: int) -> Pipe:
+        """Go on reading a pipe that an earlier supervisor made; takes over the descriptor."""
+
     def note(self, slot: int, text: str) -> None:
         """Write a line of Oxherd's own."""
 

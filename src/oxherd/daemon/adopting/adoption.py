@@ -92,7 +92,6 @@ class Adoption:
                 self._resume(survivor, survivor.handle)
         self._reunion.complete()
         self.pids |= self._reunion.pids
-        self._sinks.settle_spool()
         for survivor in everybody:
             if survivor.handle is not None and survivor.lost:
                 status = survivor.status or self._reunion.statuses.get(survivor.pid) or ExitStatus()

@@ -76,6 +76,7 @@ class Hosting:
             system=supervisor.system,
             children=children,
             sinks=sinks,
+            directory=directory,
             tell=lambda host, kind, text: supervisor.tell(kind, text, host.process),
             journal=supervisor.journal,
         )

@@ -7,6 +7,7 @@ fork that was asked for and not answered is asked for again, of the next zygote.
 from __future__ import annotations
 
 import os
+import time
 
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, job_of, title_of
@@ -47,6 +48,7 @@ class Zygotes:
         system: Starts them.
         children: Hears of their end, and of the end of what they forked.
         sinks: Where their output goes.
+        directory: Where their doors have their files.
         tell: Takes (host, event kind, text) for the event log.
         journal: Knows them when this supervisor is gone.
     """
@@ -58,6 +60,7 @@ class Zygotes:
         system: System,
         children: Children,
         sinks: Sinks,
+        directory: str,
         tell: Callable[[Host, str, str], None],
         journal: Journal,
     ) -> None:
@@ -66,8 +69,11 @@ class Zygotes:
         self._system = system
         self._children = children
         self._sinks = sinks
+        self._directory = directory
         self._tell = tell
         self._journal = journal
+        self._prefix = f"z{os.getpid():x}-{time.monotonic_ns():x}"
+        self._token = 0
 
     # -- the way of a worker ------------------------------------------------------------------------------------
 
@@ -103,8 +109,12 @@ class Zygotes:
     def start(self, host: Host, release: Release) -> None:
         """Exec the zygote of a release; what comes of it decides the queue."""
         pipes: list[Pipe] = []
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._token += 1
         zygote = ZygoteHandle(
             self._loop,
+            self._directory,
+            f"{self._prefix}-{self._token:x}",
             lambda message, fds: self._said(host, release, zygote, message, fds),
             lambda: self._closed(host, release, zygote),
         )
@@ -284,9 +294,9 @@ class Zygotes:
         zygote = release.zygote
         if zygote is not None and zygote.state is not ZygoteState.GONE:
             booting = zygote.state is ZygoteState.BOOTING
-            zygote.end()
+            told = zygote.end()
             zygote.state = ZygoteState.GONE
-            if booting and zygote.pid:
+            if (booting or not told) and zygote.pid:
                 # An import hears nothing until it is over.
                 self._system.signal(zygote.pid, -1, _SIGKILL)
 
