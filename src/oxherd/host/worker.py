@@ -171,8 +171,8 @@ class Worker:
             if self._draining_since is None:
                 assert self._meters is not None
                 self._draining_since = time.monotonic()
-                self._meters.state(State.DRAINING)
                 self._held.let_go()
+                self._meters.state(State.DRAINING)
                 self._channel.send("draining")
 
         def closed(count: int) -> None:
