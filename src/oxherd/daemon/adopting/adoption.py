@@ -94,6 +94,9 @@ class Adoption:
         self._reunion.complete()
         self.pids |= self._reunion.pids
         for survivor in everybody:
+            if survivor.handle is not None and survivor.alive:
+                supervisor.remember(survivor.handle)
+        for survivor in everybody:
             if survivor.handle is not None and survivor.lost:
                 status = survivor.status or self._reunion.statuses.get(survivor.pid) or ExitStatus()
                 self._lost(survivor.handle, status)
@@ -231,6 +234,7 @@ class Adoption:
         for handle, machine, commands in self._later:
             if handle.process.stack is stack:
                 supervisor.resume(handle, machine, commands)
+                supervisor.remember(handle)
         for process in stack.processes.values():
             if process.wanted:
                 self._fill(process)

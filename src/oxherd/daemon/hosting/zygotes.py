@@ -238,6 +238,8 @@ class Zygotes:
         match message["kind"]:
             case "here-end":
                 release.facts = zygote.facts
+                if zygote.state is ZygoteState.UNSAFE and release.host.preload == "true":
+                    zygote.state = ZygoteState.READY
             case "ready":
                 release.cancel_timer()
                 release.deaths = 0
