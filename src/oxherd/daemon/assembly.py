@@ -32,9 +32,11 @@ from oxherd.daemon.sinks import Sinks
 from oxherd.daemon.stacks import StackKeeper
 from oxherd.daemon.supervisor import Supervisor
 from oxherd.daemon.verbs import Verbs
+from oxherd.daemon.watchdog import Watchdog
 from oxherd.daemon.watcher import Watcher
 from oxherd.system.loop import Loop
 from oxherd.system.machine import Machine
+from oxherd.system.notify import Notifier
 from oxherd.system.resources import own_memory
 
 TYPE_CHECKING = False
@@ -63,10 +65,18 @@ class Assembly:
         version: For the handshake.
         system: The operating system; a fake one in component tests.
         loop: The loop; one with virtual time in component tests.
+        notifier: The line to the service manager; none in most tests.
     """
 
     def __init__(
-        self, home: Home, options: Options, *, version: str, system: System | None = None, loop: Loop | None = None
+        self,
+        home: Home,
+        options: Options,
+        *,
+        version: str,
+        system: System | None = None,
+        loop: Loop | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """Put the parts together; nothing is opened but the loop's own descriptors."""
         self._home = home
@@ -84,6 +94,7 @@ class Assembly:
             Home(runtime=home.runtime, state=own), lambda text: self.events.publish("state-trouble", text)
         )
         self.supervisor = Supervisor(loop=self.loop, system=self.system, journal=self.journal, events=self.events)
+        self.watchdog = Watchdog(self.supervisor, notifier or Notifier({}), home.runtime)
         self._server: ControlServer | None = None
         self._exit_code = 0
         self.ending = False
@@ -224,6 +235,7 @@ class Assembly:
         if self.foreground is not None:
             self.foreground.begin()
         else:
+            self.watchdog.ready()
             self.boot.begin()
 
     def run(self) -> int:
@@ -277,6 +289,7 @@ class Assembly:
             self._when_all_down(down)
             return
         self.ending = self.supervisor.ending = True
+        self.watchdog.stopping()
         self.duties.end_all()
         self.duties.close()
         stacks = [self.keeper.stop_for_now(stack) for stack in self.supervisor.stacks.values()]
@@ -317,6 +330,7 @@ class Assembly:
         if self.foreground is not None:
             self.foreground.close()
         self.events.publish("supervisor-stopped", "supervisor stopped")
+        self.watchdog.close()
         self.journal.close()
         self.events.close()
         self.loop.close()

@@ -7,6 +7,7 @@ foreground supervisor of one stack, which ends with it.
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from oxherd.control.paths import Home, find_home
 from oxherd.daemon.assembly import Assembly
 from oxherd.daemon.options import Options, parse_options
 from oxherd.errors import OperationError, OxherdError
+from oxherd.system.notify import Notifier
 
 __all__ = ["main"]
 
@@ -35,14 +37,19 @@ def main(arguments: list[str]) -> int:
     if options.bootstrap:
         _become_subreaper_and_exec([argument for argument in arguments if argument != "--bootstrap"])
     _reset_signals()
+    notifier = Notifier.taken_from(os.environ)
+    if notifier.watchdog:
+        # The SIGABRT of a watchdog that heard nothing then prints where the supervisor hangs; systemd.service(5).
+        faulthandler.enable()
     home = find_home(os.environ)
     try:
         home.prepare()
         lock = _lock(home, options)
-        assembly = Assembly(home, options, version=__version__)
+        assembly = Assembly(home, options, version=__version__, notifier=notifier)
         assembly.open()
     except OxherdError as error:
         _say(options, {"error": error.as_dict()})
+        notifier.send(STATUS=f"could not start: {error.message}")
         sys.stderr.write(f"oxherd: {error.render()}\n")
         return error.exit_code
     _say(options, {"ready": True, "pid": os.getpid()})
