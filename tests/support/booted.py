@@ -39,6 +39,7 @@ FILES = {
     # Nobody waits for a machine that is to go down.
     "etc/systemd/system.conf.d/short.conf": "[Manager]\nDefaultTimeoutStopSec=5s\n",
 }
+ENVIRON = {"PATH": f"{os.path.dirname(OXHERD)}:/usr/bin:/usr/sbin", "HOME": "/root", "LANG": "C.UTF-8"}
 FOLDERS = ("usr", "proc", "sys", "dev", "run", "root", "var/lib", "var/log/journal", "etc/systemd/system")
 LINKS = ("bin", "sbin", "lib", "lib64")
 
@@ -104,7 +105,7 @@ class Booted:
             if not folder.startswith(("/usr/", *(f"{other}/" for other in folders))):
                 folders.append(folder)
         command = ["systemd-nspawn", "--quiet", "--register=no", "--private-network", "--console=pipe"]
-        command += [f"--directory={self.root}", f"--machine={self.root.name}"]
+        command += [f"--directory={self.root}", "--machine=booted"]
         command += [f"--bind-ro={folder}" for folder in ("/usr", *folders)]
         if os.path.isdir("/run/systemd/system"):
             return command
@@ -142,8 +143,7 @@ class Booted:
     def try_(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it, to its end."""
         return subprocess.run(
-            self._enter("env", "-i", f"PATH={os.path.dirname(OXHERD)}:/usr/bin:/usr/sbin", "HOME=/root", "LANG=C.UTF-8")
-            + [*(f"{name}={value}" for name, value in env.items()), *command],
+            self._enter("env", "-i", *(f"{name}={value}" for name, value in {**ENVIRON, **env}.items()), *command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
