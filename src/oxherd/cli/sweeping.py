@@ -65,7 +65,7 @@ def hold_home(home: Home) -> int | None:
         raise OperationError(
             "the supervisor runs, so nothing was left behind",
             hint="`oxherd daemon stop` stops everything it runs",
-            code="OX433",
+            code="OX436",
         ) from None
     return fd
 

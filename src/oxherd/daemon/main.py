@@ -13,11 +13,15 @@ import json
 import os
 import signal
 import sys
+import traceback
+from dataclasses import replace
 
 from oxherd import __version__
 from oxherd.control.paths import Home, find_home
-from oxherd.daemon.assembly import Assembly
+from oxherd.daemon.assembly import Assembly, own_state
+from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
+from oxherd.daemon.upgrade import command_of
 from oxherd.errors import OperationError, OxherdError
 from oxherd.system.notify import Notifier
 
@@ -42,23 +46,35 @@ def main(arguments: list[str]) -> int:
         # The SIGABRT of a watchdog that heard nothing then prints where the supervisor hangs; systemd.service(5).
         faulthandler.enable()
     home = find_home(os.environ)
+    if options.check:
+        from oxherd.daemon.check import check  # noqa: PLC0415 - the one who asks is not the one who supervises
+
+        return check(own_state(home, options))
+    inheritance = None
     try:
         home.prepare()
-        lock = _lock(home, options)
-        assembly = Assembly(home, options, version=__version__, notifier=notifier)
+        inheritance = take_over(options.inherit) if options.inherit >= 0 else None
+        assembly = Assembly(home, options, version=__version__, notifier=notifier, inheritance=inheritance)
+        if inheritance is None:
+            assembly.lock = _lock(home, options)
         assembly.open()
     except OxherdError as error:
         _say(options, {"error": error.as_dict()})
         notifier.send(STATUS=f"could not start: {error.message}")
         sys.stderr.write(f"oxherd: {error.render()}\n")
         return error.exit_code
+    except Exception:
+        if inheritance is not None and inheritance.previous not in {"", sys.executable}:
+            os.environ.update(notifier.environ)
+            _go_back(inheritance, arguments)
+        raise
     _say(options, {"ready": True, "pid": os.getpid()})
     try:
         return assembly.run()
     finally:
         assembly.close()
-        if lock >= 0:
-            os.close(lock)
+        if assembly.lock >= 0:
+            os.close(assembly.lock)
 
 
 def _become_subreaper_and_exec(arguments: list[str]) -> None:
@@ -66,6 +82,15 @@ def _become_subreaper_and_exec(arguments: list[str]) -> None:
 
     become_subreaper()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "oxherd.daemon", *arguments])
+
+
+def _go_back(inheritance: Inheritance, arguments: list[str]) -> None:
+    """The new version has failed all the same: become the one before again, which takes over as after any death."""
+    traceback.print_exc()
+    fd = hand_over(replace(inheritance, previous=""))
+    place = arguments.index("--inherit")
+    rest = [*arguments[:place], "--inherit", str(fd), *arguments[place + 2 :]]
+    os.execv(inheritance.previous, command_of(inheritance.previous, *rest))
 
 
 def _reset_signals() -> None:

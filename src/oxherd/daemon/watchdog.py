@@ -10,7 +10,7 @@ from collections import Counter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.system.loop import Timer
@@ -55,6 +55,11 @@ class Watchdog:
         self._ending = False
         if notifier.listens:
             supervisor.observe(lambda _handle: self._changed())
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The variables of the service manager, which a re-exec of the supervisor needs again."""
+        return self._notifier.environ
 
     def ready(self) -> None:
         """Say that the supervisor is ready, and from now on that it is alive; also the end of a reload."""
