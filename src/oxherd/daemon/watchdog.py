@@ -51,6 +51,7 @@ class Watchdog:
         self._again: Timer | None = None
         self._gathering: Timer | None = None
         self._next_beat: Timer | None = None
+        self._next_question: Timer | None = None
         self._status = ""
         self._ending = False
         if notifier.listens:
@@ -88,7 +89,7 @@ class Watchdog:
 
     def close(self) -> None:
         """Say no more. An end in good order leaves no marker."""
-        for timer in (self._again, self._gathering, self._next_beat):
+        for timer in (self._again, self._gathering, self._next_beat, self._next_question):
             if timer is not None:
                 timer.cancel()
         if self._notifier.listens:
@@ -104,7 +105,7 @@ class Watchdog:
 
     def _extend(self) -> None:
         self._say(EXTEND_TIMEOUT_USEC=str(int(_EXTENSION * 1_000_000)))
-        self._loop.call_later(_ASK_EVERY, self._extend)
+        self._next_question = self._loop.call_later(_ASK_EVERY, self._extend)
 
     def _changed(self) -> None:
         if self._gathering is None:
