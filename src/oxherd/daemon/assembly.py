@@ -53,7 +53,10 @@ if TYPE_CHECKING:
     from oxherd.errors import OxherdError
     from oxherd.system.ports import System
 
-__all__ = ["Assembly", "own_state"]
+# Those that end a supervisor.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+__all__ = ["ENDING_SIGNALS", "Assembly", "own_state"]
 
 # Seconds in which the last helpers (a compressor at work) may end by themselves when the supervisor ends.
 _PATIENCE = 5.0
@@ -244,7 +247,7 @@ class Assembly:
             before_sending=self.records.flush,
             inherited=-1 if self._inheritance is None else self._inheritance.control,
         )
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        for signum in ENDING_SIGNALS:
             self.loop.on_signal(signum, self._told_to_end)
         for signum in (signal.SIGHUP, signal.SIGUSR1):
             self.loop.on_signal(signum, self._reopen)
@@ -252,6 +255,8 @@ class Assembly:
         if self.foreground is not None:
             self.foreground.obey()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        # Blocked until now in PID 1 (`oxherd.cli.entry`); one that came meanwhile is there in the first turn of the loop.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         before = self._inheritance
         if before is None:
             self.events.publish("supervisor-started", f"supervisor {self._version} started", pid=os.getpid())

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from oxherd import __version__
 from oxherd.control.paths import Home, find_home
-from oxherd.daemon.assembly import Assembly, own_state
+from oxherd.daemon.assembly import ENDING_SIGNALS, Assembly, own_state
 from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
 from oxherd.daemon.upgrade import command_of
@@ -94,8 +94,11 @@ def _go_back(inheritance: Inheritance, arguments: list[str]) -> None:
 
 
 def _reset_signals() -> None:
-    """Undo what nohup or a shell's ``&`` left: ignored and blocked signals would be inherited by every program."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    """Undo what nohup or a shell's ``&`` left: ignored and blocked signals would be inherited by every program.
+
+    But PID 1 keeps blocked what the command line has blocked for it, until `Assembly.open` has handlers.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ENDING_SIGNALS if os.getpid() == 1 else ())
     for signum in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, signal.SIG_DFL)
