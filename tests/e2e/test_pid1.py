@@ -154,3 +154,16 @@ def test_a_term_in_the_first_moments_is_not_lost(ox, namespace):
         os.kill(contained.first, signal.SIGTERM)
         slow.write("A=1\n")
     contained.ended(0)
+
+
+def test_a_read_only_disk_is_no_trouble(ox, namespace):
+    """`docker run --read-only` with a tmpfs for OXHERD_HOME, and without one for temporary files."""
+    ox.oxfile(f'[processes.web]\ncommand = "{program("says_goodbye", "web")}"\n')
+    home = ox.base / "ox"
+    home.mkdir()
+    seal = f'mount --bind {home} {home} && mount -o remount,bind,ro / && ! touch {ox.base}/x 2>/dev/null && exec "$@"'
+    contained = Contained(ox, namespace, "sh", "-c", seal, "sh")
+    wait_until(lambda: b"ready" in ox.log("web") or contained.run.poll() is not None, "the program, or the end")
+    if contained.run.poll() is None:
+        os.kill(contained.first, signal.SIGTERM)
+    assert "goodbye web SIGTERM" in contained.ended(0)
