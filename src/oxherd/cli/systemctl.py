@@ -61,7 +61,8 @@ class Manager:
                 command,
                 capture_output=True,
                 text=True,
-                timeout=_PATIENCE,
+                # What stops the service takes what its stacks take; systemd knows when that is too long.
+                timeout=None if {"restart", "--now"} & set(arguments) else _PATIENCE,
                 check=False,
                 env=dict(self.environ),
                 stdin=subprocess.DEVNULL,
