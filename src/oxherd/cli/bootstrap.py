@@ -13,6 +13,7 @@ import time
 from oxherd.control.client import Client
 from oxherd.control.protocol import error_of
 from oxherd.errors import NoSupervisorError, OxherdError, ProtocolError, SystemFault
+from oxherd.system.notify import SERVICE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def _connect(home: Home) -> Client:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the supervisor's own environment; its processes get the caller's, which travels with the request."""
-    env = dict(environ)
+    # A deployment that is itself a service of systemd must not have a supervisor in the background speak for it.
+    env = {name: value for name, value in environ.items() if name not in SERVICE_VARIABLES}
     if env.get("OXHERD_HOME"):
         # The supervisor starts in /, where a relative path would mean something else.
         env["OXHERD_HOME"] = os.path.abspath(env["OXHERD_HOME"])

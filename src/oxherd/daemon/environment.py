@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from oxherd.system.notify import SERVICE_VARIABLES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,8 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["account_of", "child_environment", "keep", "substitute"]
 
-# Never kept of the caller: what belongs to one shell or to a supervisor around the caller.
-_NOT_KEPT = frozenset({"_", "SHLVL", "OLDPWD", "OXHERD_MARK", "OXHERD_INSTANCE", "OXHERD_PROCESS", "OXHERD_STACK"})
+# Never kept of the caller: what belongs to one shell, to a supervisor around the caller, or to the service it is.
+_NOT_KEPT = SERVICE_VARIABLES | {
+    "_",
+    "SHLVL",
+    "OLDPWD",
+    "OXHERD_MARK",
+    "OXHERD_INSTANCE",
+    "OXHERD_PROCESS",
+    "OXHERD_STACK",
+}
 
 
 def keep(environ: Mapping[str, str]) -> dict[str, str]:

@@ -148,6 +148,12 @@ class Journal:
                 self._latest.pop(key, None)
         return dict(self._latest)
 
+    def forget_all_instances(self) -> None:
+        """Nothing runs any more, and the next supervisor has nothing to adopt."""
+        self._latest.clear()
+        if os.path.exists(self._path):
+            self._begin_anew()
+
     def _begin_anew(self) -> None:
         try:
             os.unlink(self._path)

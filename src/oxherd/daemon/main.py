@@ -7,6 +7,7 @@ foreground supervisor of one stack, which ends with it.
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import json
 import os
@@ -17,11 +18,12 @@ from dataclasses import replace
 
 from oxherd import __version__
 from oxherd.control.paths import Home, find_home
-from oxherd.daemon.assembly import Assembly, own_state
+from oxherd.daemon.assembly import ENDING_SIGNALS, Assembly, own_state
 from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
 from oxherd.daemon.upgrade import command_of
 from oxherd.errors import OperationError, OxherdError
+from oxherd.system.notify import Notifier
 
 __all__ = ["main"]
 
@@ -39,6 +41,10 @@ def main(arguments: list[str]) -> int:
     if options.bootstrap:
         _become_subreaper_and_exec([argument for argument in arguments if argument != "--bootstrap"])
     _reset_signals()
+    notifier = Notifier.taken_from(os.environ)
+    if notifier.watchdog:
+        # The SIGABRT of a watchdog that heard nothing then prints where the supervisor hangs; systemd.service(5).
+        faulthandler.enable()
     home = find_home(os.environ)
     if options.check:
         from oxherd.daemon.check import check  # noqa: PLC0415 - the one who asks is not the one who supervises
@@ -48,16 +54,18 @@ def main(arguments: list[str]) -> int:
     try:
         home.prepare()
         inheritance = take_over(options.inherit) if options.inherit >= 0 else None
-        assembly = Assembly(home, options, version=__version__, inheritance=inheritance)
+        assembly = Assembly(home, options, version=__version__, notifier=notifier, inheritance=inheritance)
         if inheritance is None:
             assembly.lock = _lock(home, options)
         assembly.open()
     except OxherdError as error:
         _say(options, {"error": error.as_dict()})
+        notifier.send(STATUS=f"could not start: {error.message}")
         sys.stderr.write(f"oxherd: {error.render()}\n")
         return error.exit_code
     except Exception:
         if inheritance is not None and inheritance.previous not in {"", sys.executable}:
+            os.environ.update(notifier.environ)
             _go_back(inheritance, arguments)
         raise
     _say(options, {"ready": True, "pid": os.getpid()})
@@ -86,8 +94,11 @@ def _go_back(inheritance: Inheritance, arguments: list[str]) -> None:
 
 
 def _reset_signals() -> None:
-    """Undo what nohup or a shell's ``&`` left: ignored and blocked signals would be inherited by every program."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    """Undo what nohup or a shell's ``&`` left: ignored and blocked signals would be inherited by every program.
+
+    But PID 1 keeps blocked what the command line has blocked for it, until `Assembly.open` has handlers.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ENDING_SIGNALS if os.getpid() == 1 else ())
     for signum in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, signal.SIG_DFL)

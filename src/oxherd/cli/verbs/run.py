@@ -90,9 +90,14 @@ def _become(oxfile: Oxfile, names: tuple[str, ...], *, no_color: bool) -> int:
 def _inherited(data: bytes) -> int:
     """Return a descriptor from which ``data`` can be read after an exec.
 
-    A temporary file without a name: a pipe holds 64 KB, and nobody reads it before the exec.
+    A file without a name: a pipe holds 64 KB, and nobody reads it before the exec. In memory where that can be: in a container
+    there may be no directory for temporary files.
     """
-    import tempfile  # noqa: PLC0415 - not for --help
+    if hasattr(os, "memfd_create"):
+        from oxherd.daemon.inheritance import nameless  # noqa: PLC0415 - not for --help
+
+        return nameless(data)
+    import tempfile  # noqa: PLC0415 - not for --help, and not on Linux
 
     with tempfile.TemporaryFile() as file:
         file.write(data)
