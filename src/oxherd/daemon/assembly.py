@@ -94,7 +94,12 @@ class Assembly:
     def _put_together(self) -> None:
         supervisor, loop = self.supervisor, self.loop
         # The sweeps look again whenever a child is gone; the executor exists some lines later.
-        self.children = Children(loop, self.system, lambda: self.executor.look_again())  # noqa: PLW0108
+        self.children = Children(
+            loop,
+            self.system,
+            lambda: self.executor.look_again(),  # noqa: PLW0108
+            lambda text: self.events.publish("process-trouble", text),
+        )
         helpers = Helpers(loop, self.system, self.children)
         cgroups = Cgroups(loop, self.system, lambda text: self.events.publish("cgroup-trouble", text))
         self.sinks = Sinks(

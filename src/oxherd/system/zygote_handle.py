@@ -58,7 +58,12 @@ class ZygoteHandle:
         ours, theirs = channel_pair()
         self.theirs: socket.socket | None = theirs
         self._on_message = on_message
-        self.channel = Channel(loop, ours, self._hear, on_close)
+        try:
+            self.channel = Channel(loop, ours, self._hear, on_close)
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         self.state = ZygoteState.BOOTING
         self.pid, self.pidfd = 0, -1
         self.facts: Message = {}

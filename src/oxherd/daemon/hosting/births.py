@@ -194,15 +194,14 @@ class Births:
         if handle.machine.incarnation != number:
             # Cannot be: an incarnation ends with the answer to its fork. A stray process would be worse than a kill.
             if "pid" in answer:
-                self._system.signal(int(str(answer["pid"])), fds[0] if fds else -1, 9)
+                self._system.kill_all([int(str(answer["pid"]))], 9)
             for fd in fds:
                 os.close(fd)
             return
         match answer["kind"]:
             case "forked":
                 pid = int(str(answer["pid"]))
-                if handle.cgroup is not None:
-                    handle.cgroup.add(pid)
+                self._join(handle, pid)
                 self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=True)
             case "lost":
                 # Its zygote has died with the question: ask the next one.
@@ -214,6 +213,15 @@ class Births:
                     "forking it from its zygote", int(str(answer.get("errno", 0))), handle.spec.name, text
                 )
                 self._executor.could_not(handle, number, error)
+
+    def _join(self, handle: InstanceHandle, pid: int) -> None:
+        """Put a forked worker under its hard limits; one that cannot be runs without them, and that is said."""
+        if handle.cgroup is None:
+            return
+        try:
+            handle.cgroup.add(pid)
+        except OSError as error:
+            self._executor.warn(handle, f"it runs without its hard limits: {error.strerror}")
 
     def _drop(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:

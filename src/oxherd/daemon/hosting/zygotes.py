@@ -10,6 +10,7 @@ import os
 
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, job_of, title_of
+from oxherd.daemon.remains import end_remains
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.zygote_handle import ZygoteHandle, ZygoteState
@@ -96,7 +97,11 @@ class Zygotes:
     # -- one zygote ---------------------------------------------------------------------------------------------
 
     def start(self, host: Host, release: Release) -> None:
-        """Exec the zygote of a release; what comes of it decides the queue."""
+        """Exec the zygote of a release; what comes of it decides the queue.
+
+        Raises:
+            OSError: There are no descriptors for its channel.
+        """
         pipes: list[Pipe] = []
         zygote = ZygoteHandle(
             self._loop,
@@ -207,7 +212,7 @@ class Zygotes:
             return
         text = f"the app was not imported within {format_seconds(release.host.boot_timeout)}"
         zygote.failure = {"kind": "failed", "stage": "import", "text": text, "traceback": ""}
-        self._system.signal(launch.pid, launch.pidfd, _SIGKILL)
+        self._kill(launch.pid, launch.pidfd)
 
     # -- its end ------------------------------------------------------------------------------------------------
 
@@ -221,14 +226,23 @@ class Zygotes:
             zygote.state = ZygoteState.GONE
             if booting and zygote.pid:
                 # An import hears nothing until it is over.
-                self._system.signal(zygote.pid, -1, _SIGKILL)
+                self._kill(zygote.pid, -1)
 
     def _closed(self, host: Host, release: Release, zygote: ZygoteHandle) -> None:
         """Its channel is closed: it is ending, or has lost its mind; its end comes by its pidfd."""
         if release.zygote is zygote and zygote.state not in {ZygoteState.GONE, ZygoteState.FAILED}:
             zygote.state = ZygoteState.GONE
-            self._system.kill_all([zygote.pid], _SIGKILL)
+            trouble = self._system.kill_all([zygote.pid], _SIGKILL)
+            if trouble is not None:
+                self._children.trouble(f"cannot kill the zygote {zygote.pid}: {trouble.strerror}")
             self._lost_forks(host, release)
+
+    def _kill(self, pid: int, pidfd: int) -> None:
+        """Kill a zygote alone: what it has forked lives on."""
+        try:
+            self._system.signal(pid, pidfd, _SIGKILL)
+        except OSError as error:
+            self._children.trouble(f"cannot kill the zygote {pid}: {error.strerror}")
 
     def _ended(self, host: Host, release: Release, launch: Launch, pipes: list[Pipe], status: ExitStatus) -> None:
         for pipe in pipes:
@@ -259,11 +273,23 @@ class Zygotes:
     def _replace(self, host: Host, release: Release) -> None:
         release.cancel_timer()
         if release.queue:
-            self.start(host, release)
-            return
+            self._start_again(host, release)
+        else:
+            self._later(host, release)
+
+    def _later(self, host: Host, release: Release) -> None:
         wait = min(_REPLACE_AFTER * 2**release.deaths, _REPLACE_AT_MOST)
         release.deaths += 1
-        release.timer = self._loop.call_later(wait, lambda: self.start(host, release))
+        release.timer = self._loop.call_later(wait, lambda: self._start_again(host, release))
+
+    def _start_again(self, host: Host, release: Release) -> None:
+        release.timer = None
+        try:
+            self.start(host, release)
+        except OSError as error:
+            what = f"the zygote of generation {release.generation}"
+            self._tell(host, "zygote-trouble", f"cannot replace {what} yet: making its channel: {error.strerror}")
+            self._later(host, release)
 
     def _lost_forks(self, host: Host, release: Release) -> None:
         """Ask again for what a dead zygote was asked for; what it had forked without a word about it is ended first."""
@@ -271,8 +297,7 @@ class Zygotes:
         if lost:
             zygote = release.zygote
             pid = zygote.pid if zygote is not None else 0
-            left = self._system.leftovers(self.mark(host, release), pid, self._children.pids, ())
-            self._system.kill_all(left, _SIGKILL)
+            end_remains(self._loop, self._system, self._children, self.mark(host, release), pid)
         for answer in lost.values():
             answer({"kind": "lost"}, [])
 
