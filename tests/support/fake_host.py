@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from oxherd.core.exits import ExitStatus
+from oxherd.host.meters import Meters
 from oxherd.host.wire import FDS, LIMIT, decode, encode
 from support.fake_system import FakeProcess, FakeSystem
 
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import SimpleNamespace
 
-    from oxherd.system.loop import Loop
+    from oxherd.system.loop import Loop, Timer
     from oxherd.system.spawn import LaunchRequest
 
 __all__ = ["HostedSystem"]
+
+
+# Virtual seconds between two turns of a worker's event loop.
+_PULSE = 0.05
 
 
 class _Host:
@@ -29,9 +34,9 @@ class _Host:
 
     def __init__(self, loop: Loop, channel: socket.socket, hear: Callable[[dict[str, Any], list[int]], None]) -> None:
         self.channel = channel
-        self.parent: FakeProcess | None = None
-        self.draining = False
         self._loop = loop
+        self._meters: Meters | None = None
+        self._pulse: Timer | None = None
         self._hear = hear
         channel.setblocking(False)
         loop.watch_read(channel.fileno(), self._readable)
@@ -49,7 +54,22 @@ class _Host:
     def say(self, kind: str, **fields: Any) -> None:
         self.channel.send(encode(kind, **fields))
 
+    def live(self, meters_fd: int) -> None:
+        """Let its event loop come by, as the supervisor sees it."""
+        self._meters = Meters(meters_fd)
+        self._tick()
+
+    def _tick(self) -> None:
+        assert self._meters is not None
+        self._meters.tick(self._loop.now(), 0.0)
+        self._pulse = self._loop.call_later(_PULSE, self._tick)
+
     def close(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+        if self._meters is not None:
+            self._meters.close()
+            self._meters = None
         if self.channel.fileno() >= 0:
             self._loop.unwatch(self.channel.fileno())
             self.channel.close()
@@ -90,9 +110,10 @@ class HostedSystem(FakeSystem):
                 worker = FakeProcess(pid=self._pid, request=zygote.request, mark=message["env"]["OXHERD_MARK"])
                 self.launched.append(worker)
                 channel = socket.socket(fileno=fds.pop(2))
-                self._attach(worker, channel, zygote=False).parent = zygote
+                born = self._attach(worker, channel, zygote=False)
+                born.live(fds[3])
                 host.say("forked", pid=worker.pid, incarnation=message["incarnation"])
-                self._hosts[worker.pid].say("started")
+                born.say("started")
             case "end":
                 self._finish(zygote, ExitStatus(code=0))
             case _:
@@ -104,6 +125,7 @@ class HostedSystem(FakeSystem):
         host = self._hosts[worker.pid]
         match message["kind"]:
             case "boot":
+                host.live(fds[1])
                 host.say("started")
             case "accept":
                 host.say("accepting", key=message["key"])
