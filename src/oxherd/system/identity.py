@@ -206,7 +206,7 @@ def _environ(pid: int, *, insist: bool) -> bytes:
         # The dead and the kernel's own threads have no memory, hence no environment, for good; statm is all zeros.
         now = time.monotonic()
         deadline = deadline or now + _EXEC_SECONDS
-        if now > deadline or (read_file(f"/proc/{pid}/statm") or b"0").startswith(b"0"):
+        if now > deadline or (read_file(f"/proc/{pid}/statm", insist=insist) or b"0").startswith(b"0"):
             return b""
         os.sched_yield()
 
