@@ -7,10 +7,12 @@ fork that was asked for and not answered is asked for again, of the next zygote.
 from __future__ import annotations
 
 import os
+import time
 
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, job_of, title_of
 from oxherd.daemon.remains import end_remains
+from oxherd.daemon.remembering import pipe_inodes
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.zygote_handle import ZygoteHandle, ZygoteState
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
     from oxherd.daemon.children import Children
     from oxherd.daemon.hosting.host import Host, Release
+    from oxherd.daemon.journal import Journal
     from oxherd.daemon.sinks import Sinks
     from oxherd.system.loop import Loop
     from oxherd.system.ports import Pipe, System
@@ -46,7 +49,9 @@ class Zygotes:
         system: Starts them.
         children: Hears of their end, and of the end of what they forked.
         sinks: Where their output goes.
+        directory: Where their doors have their files.
         tell: Takes (host, event kind, text) for the event log.
+        journal: Knows them when this supervisor is gone.
     """
 
     def __init__(
@@ -56,14 +61,20 @@ class Zygotes:
         system: System,
         children: Children,
         sinks: Sinks,
+        directory: str,
         tell: Callable[[Host, str, str], None],
+        journal: Journal,
     ) -> None:
         """Start nothing yet."""
         self._loop = loop
         self._system = system
         self._children = children
         self._sinks = sinks
+        self._directory = directory
         self._tell = tell
+        self._journal = journal
+        self._prefix = f"z{os.getpid():x}-{time.monotonic_ns():x}"
+        self._token = 0
 
     # -- the way of a worker ------------------------------------------------------------------------------------
 
@@ -101,10 +112,15 @@ class Zygotes:
 
         Raises:
             OSError: There are no descriptors for its channel.
+            OxherdError: There is no place for its door.
         """
         pipes: list[Pipe] = []
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._token += 1
         zygote = ZygoteHandle(
             self._loop,
+            self._directory,
+            f"{self._prefix}-{self._token:x}",
             lambda message, fds: self._said(host, release, zygote, message, fds),
             lambda: self._closed(host, release, zygote),
         )
@@ -122,10 +138,70 @@ class Zygotes:
             self._decided(release, zygote)
             return
         stack = host.process.stack.name
-        self._children.adopt(launch, lambda status: self._ended(host, release, launch, pipes, status))
+        self._watch(host, release, zygote, launch, pipes)
         job = job_of(release.spec, stack, release.generation)
         zygote.launched(launch.pid, launch.pidfd, job, title_of(None, release.spec, stack, release.generation))
         release.timer = self._loop.call_later(release.host.boot_timeout, lambda: self._too_slow(release, launch))
+
+    def _watch(
+        self,
+        host: Host,
+        release: Release,
+        zygote: ZygoteHandle,
+        launch: Launch,
+        pipes: list[Pipe],
+        *,
+        old: bool = False,
+    ) -> None:
+        """See to its process until its end, and write down that it is there."""
+
+        def ended(status: ExitStatus) -> None:
+            self._journal.forget_instance(self.mark(host, release))
+            self._ended(host, release, launch, pipes, status)
+
+        self._journal.save_instance(
+            self.mark(host, release),
+            {
+                "pid": launch.pid,
+                "ticks": self._system.start_ticks(launch.pid),
+                "door": zygote.door,
+                "pipes": pipe_inodes(pipes),
+            },
+        )
+        self._children.adopt(launch, ended, stranger=old)
+
+    def rejoin(self, host: Host, release: Release, launch: Launch, door: str, pipes: list[Pipe]) -> ZygoteHandle | None:
+        """Take over the zygote of a release that an earlier supervisor had; None, and it is ended, where it is deaf.
+
+        Args:
+            host: Whose.
+            release: Of which generation.
+            launch: Its process.
+            door: Where its door is.
+            pipes: Its output.
+        """
+        try:
+            zygote: ZygoteHandle = ZygoteHandle.rejoin(
+                self._loop,
+                door,
+                lambda message, fds: self._said(host, release, zygote, message, fds),
+                lambda: self._closed(host, release, zygote),
+            )
+        except OSError as error:
+            self._tell(host, "zygote-died", f"a zygote does not answer at its door ({error.strerror}); it is ended")
+            self._kill(launch.pid, launch.pidfd)
+            for pipe in pipes:
+                pipe.finish()
+            launch.close()
+            return None
+        zygote.pid, zygote.pidfd = launch.pid, launch.pidfd
+        release.zygote = zygote
+        self._watch(host, release, zygote, launch, pipes, old=True)
+        return zygote
+
+    def abandon(self, zygote: ZygoteHandle) -> None:
+        """One that was taken over says nothing: it is ended, and its end is what tells the rest."""
+        self._kill(zygote.pid, zygote.pidfd)
 
     def _launch(self, host: Host, release: Release, zygote: ZygoteHandle, pipes: list[Pipe]) -> Launch:
         spec, stack = release.spec, host.process.stack
@@ -163,6 +239,8 @@ class Zygotes:
         self, host: Host, release: Release, zygote: ZygoteHandle, message: dict[str, object], fds: list[int]
     ) -> None:
         match message["kind"]:
+            case "here-end":
+                release.facts = zygote.facts
             case "ready":
                 release.cancel_timer()
                 release.deaths = 0
@@ -222,9 +300,9 @@ class Zygotes:
         zygote = release.zygote
         if zygote is not None and zygote.state is not ZygoteState.GONE:
             booting = zygote.state is ZygoteState.BOOTING
-            zygote.end()
+            told = zygote.end()
             zygote.state = ZygoteState.GONE
-            if booting and zygote.pid:
+            if (booting or not told) and zygote.pid:
                 # An import hears nothing until it is over.
                 self._kill(zygote.pid, -1)
 
@@ -286,9 +364,10 @@ class Zygotes:
         release.timer = None
         try:
             self.start(host, release)
-        except OSError as error:
+        except (OSError, OxherdError) as error:
+            text = error.message if isinstance(error, OxherdError) else f"making its channel: {error.strerror}"
             what = f"the zygote of generation {release.generation}"
-            self._tell(host, "zygote-trouble", f"cannot replace {what} yet: making its channel: {error.strerror}")
+            self._tell(host, "zygote-trouble", f"cannot replace {what} yet: {text}")
             self._later(host, release)
 
     def _lost_forks(self, host: Host, release: Release) -> None:
