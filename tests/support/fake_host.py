@@ -76,10 +76,16 @@ class _Host:
 
 
 class HostedSystem(FakeSystem):
-    """A fake system whose zygotes fork and whose workers accept."""
+    """A fake system whose zygotes fork and whose workers accept.
+
+    Attributes:
+        stopped: Pids of zygotes under SIGSTOP.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        # Zygotes that are stopped: they are asked and do not answer.
+        self.stopped: set[int] = set()
         self._hosts: dict[int, _Host] = {}
 
     def launch(self, request: LaunchRequest) -> SimpleNamespace:
@@ -105,7 +111,7 @@ class HostedSystem(FakeSystem):
         match message["kind"]:
             case "boot":
                 host.say("ready", forkable=True, hazards=[], seconds=0.1, interface="asgi", engine="uvicorn")
-            case "fork":
+            case "fork" if zygote.pid not in self.stopped:
                 self._pid += 1
                 worker = FakeProcess(pid=self._pid, request=zygote.request, mark=message["env"]["OXHERD_MARK"])
                 self.launched.append(worker)

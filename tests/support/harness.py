@@ -278,7 +278,7 @@ class Supervised:
     @property
     def pid_by_lock(self) -> int:
         """The pid of the supervisor, without asking it."""
-        return int(Path(self.home.lock).read_text())
+        return int(Path(self.home.lock).read_text().split()[0])
 
     # -- what there is ----------------------------------------------------------------------------------------------
 

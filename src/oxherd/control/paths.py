@@ -56,8 +56,12 @@ class Home:
 
     @property
     def lock(self) -> str:
-        """The file whose lock makes a supervisor the only one of its home."""
-        return os.path.join(self.runtime, "supervisor.lock")
+        """The file whose lock makes a supervisor the only one of its home.
+
+        Beside the state, which is what two of them would fight over: the runtime directory can be removed below a
+        supervisor that runs (at a logout, by a cleaner), and another XDG_RUNTIME_DIR is another one.
+        """
+        return os.path.join(self.state, "supervisor.lock")
 
     @property
     def log(self) -> str:
@@ -75,6 +79,10 @@ class Home:
     def run_socket(self, identity: str) -> str:
         """The control socket of ``oxherd run`` for one stack, beside the background supervisor's."""
         return os.path.join(self.runtime, f"run-{identity}.sock")
+
+    def run_lock(self, identity: str) -> str:
+        """The file whose lock makes an ``oxherd run`` the only one of its stack."""
+        return os.path.join(self.state, f"run-{identity}.lock")
 
     def path_fault(self) -> Exception | None:
         """Return the error of a home whose path leaves no room for a socket's name, or None."""

@@ -285,6 +285,8 @@ class Assembly:
                 self.executor.signal(handle, signal.SIGQUIT)
 
     def _reopen(self, signum: int) -> None:
+        if self._server is not None:
+            self._server.relisten()
         for stack in self.supervisor.stacks.values():
             for process in stack.processes.values():
                 self.sinks.reopen(process)

@@ -188,7 +188,7 @@ class Channel:
             return False
         try:
             message = wire.decode(packet)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = {"kind": "garbage", "text": repr(packet[:80])}
         self._on_message(message, fds)
         return True

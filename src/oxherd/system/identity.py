@@ -26,6 +26,7 @@ __all__ = [
     "boot_id",
     "catches",
     "identity_of",
+    "lock_holder",
     "mark_of",
     "pids",
     "read_file",
@@ -209,6 +210,18 @@ def _environ(pid: int, *, insist: bool) -> bytes:
         if now > deadline or (read_file(f"/proc/{pid}/statm", insist=insist) or b"0").startswith(b"0"):
             return b""
         os.sched_yield()
+
+
+def lock_holder(fd: int) -> int:
+    """Return the pid that holds the flock(2) of an open file, 0 where the kernel does not say; proc(5), ``locks``."""
+    status = os.fstat(fd)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}".encode()
+    for line in (read_file("/proc/locks") or b"").splitlines():
+        # 1: FLOCK  ADVISORY  WRITE 2412 fd:00:1705 0 EOF; who waits for a lock has an arrow before that.
+        words = line.split()
+        if len(words) > 5 and words[1] == b"FLOCK" and words[5] == place:
+            return int(words[4])
+    return 0
 
 
 def catches(pid: int, signum: int) -> bool:

@@ -315,6 +315,15 @@ class Zygotes:
                 self._children.trouble(f"cannot kill the zygote {zygote.pid}: {trouble.strerror}")
             self._lost_forks(host, release)
 
+    def stuck(self, host: Host, release: Release, token: int, seconds: float) -> None:
+        """A fork was not answered in time: end the zygote, so that the next one is asked for it."""
+        zygote = release.zygote
+        if token not in release.awaiting or zygote is None or not zygote.pid:
+            return
+        what = f"the zygote of generation {release.generation}"
+        self._tell(host, "zygote-stuck", f"{what} has not forked within {format_seconds(seconds)}; it is replaced")
+        self._kill(zygote.pid, -1)
+
     def _kill(self, pid: int, pidfd: int) -> None:
         """Kill a zygote alone: what it has forked lives on."""
         try:
@@ -345,7 +354,9 @@ class Zygotes:
             self._tell(
                 host, "zygote-died", f"the zygote of generation {release.generation} {status.text}; replacing it"
             )
-        if host.releases.get(release.generation) is release and not release.exec_only:
+        # Whoever asked again for a lost fork has started the next one already; two would be one that nobody knows.
+        replaced = release.zygote is not zygote
+        if host.releases.get(release.generation) is release and not release.exec_only and not replaced:
             self._replace(host, release)
 
     def _replace(self, host: Host, release: Release) -> None:
