@@ -227,7 +227,11 @@ def replace_file(path: str, data: dict[str, object], *, durable: bool = True) ->
         os.unlink(temporary)
         raise
     os.close(fd)
-    os.replace(temporary, path)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def _line(record: dict[str, object]) -> bytes:
