@@ -70,6 +70,6 @@ def _stack_record(home: Home, path: str) -> dict[str, object]:
     try:
         with open(os.path.join(home.stack(stack_id(path)), "stack.json"), "rb") as file:
             record = json.loads(file.read())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # never started, or the supervisor sets it aside and says so
     return record if isinstance(record, dict) else {}

@@ -56,8 +56,12 @@ class Home:
 
     @property
     def lock(self) -> str:
-        """The file whose lock makes a supervisor the only one of its home."""
-        return os.path.join(self.runtime, "supervisor.lock")
+        """The file whose lock makes a supervisor the only one of its home.
+
+        Beside the state, which is what two of them would fight over: the runtime directory can be removed below a
+        supervisor that runs (at a logout, by a cleaner), and another XDG_RUNTIME_DIR is another one.
+        """
+        return os.path.join(self.state, "supervisor.lock")
 
     @property
     def log(self) -> str:
@@ -84,6 +88,10 @@ class Home:
     def run_spool(self, identity: str) -> str:
         """The same for ``oxherd run`` of one stack."""
         return os.path.join(self.runtime, f"run-{identity}.spool")
+
+    def run_lock(self, identity: str) -> str:
+        """The file whose lock makes an ``oxherd run`` the only one of its stack."""
+        return os.path.join(self.state, f"run-{identity}.lock")
 
     def path_fault(self) -> Exception | None:
         """Return the error of a home whose path leaves no room for a socket's name, or None."""

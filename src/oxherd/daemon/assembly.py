@@ -116,7 +116,12 @@ class Assembly:
     def _put_together(self) -> None:
         supervisor, loop = self.supervisor, self.loop
         # The sweeps look again whenever a child is gone; the executor exists some lines later.
-        self.children = Children(loop, self.system, lambda: self.executor.look_again())  # noqa: PLW0108
+        self.children = Children(
+            loop,
+            self.system,
+            lambda: self.executor.look_again(),  # noqa: PLW0108
+            lambda text: self.events.publish("process-trouble", text),
+        )
         helpers = Helpers(loop, self.system, self.children)
         cgroups = Cgroups(loop, self.system, lambda text: self.events.publish("cgroup-trouble", text))
         self.sinks = Sinks(
@@ -303,6 +308,8 @@ class Assembly:
                 self.executor.signal(handle, signal.SIGQUIT)
 
     def _reopen(self, signum: int) -> None:
+        if self._server is not None:
+            self._server.relisten()
         for stack in self.supervisor.stacks.values():
             for process in stack.processes.values():
                 self.sinks.reopen(process)

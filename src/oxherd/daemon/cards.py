@@ -94,8 +94,9 @@ class CardWriter:
             try:
                 with open(self._path(handle), "rb") as file:
                     kept = json.loads(file.read()).get("cards", [])
-            except (OSError, ValueError, AttributeError):
+            except (OSError, ValueError, AttributeError, RecursionError):
                 kept = []
+            kept = kept if isinstance(kept, list) else []
             handle.cards.extend(card for card in kept if isinstance(card, dict))
         return list(reversed(handle.cards))
 

@@ -298,8 +298,27 @@ class ControlServer:
         try:
             if os.stat(self.path).st_ino == self._inode:
                 os.unlink(self.path)
-        except FileNotFoundError:
+        except OSError:
+            # Removed already, or on a disk that takes nothing any more: a socket nobody listens on is replaced one day.
             return
+
+    def relisten(self) -> None:
+        """Listen anew where somebody has removed the socket, or its whole directory; who is connected stays so."""
+        if self._socket.fileno() < 0 or os.path.lexists(self.path):
+            return
+        try:
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            fresh = _listen(self.path)
+        except (OSError, SystemFault) as error:
+            self.report(error)
+            return
+        if self._paused is None:
+            self.loop.unwatch(self._socket.fileno())
+        self._socket.close()
+        self._socket = fresh
+        self._inode = os.stat(self.path).st_ino
+        if self._paused is None:
+            self.loop.watch_read(fresh.fileno(), self._on_acceptable)
 
     def forget(self, connection: _Connection) -> None:
         """Drop a connection that closed itself."""

@@ -185,8 +185,11 @@ class WorkerHandle:
         return taken
 
     def say(self, kind: str, fds: Iterable[int] = (), **fields: object) -> bool:
-        """Send the worker a message; False when it cannot hear any more."""
-        return isinstance(self.channel, Channel) and self.channel.send(kind, fds, **fields)
+        """Send the worker a message; False when it cannot hear any more, or there are no descriptors to keep for it."""
+        try:
+            return isinstance(self.channel, Channel) and self.channel.send(kind, fds, **fields)
+        except OSError:
+            return False
 
     @property
     def hears(self) -> bool:

@@ -40,7 +40,7 @@ def test_a_home_is_a_value():
 
 def test_each_file_has_its_place():
     home = Home(runtime="/r", state="/s")
-    assert (home.socket, home.lock, home.log) == ("/r/control.sock", "/r/supervisor.lock", "/s/supervisor.log")
+    assert (home.socket, home.lock, home.log) == ("/r/control.sock", "/s/supervisor.lock", "/s/supervisor.log")
     assert home.run_socket("abc") == "/r/run-abc.sock"
     assert home.logs("abc") == "/s/stacks/abc/logs"
 

@@ -207,15 +207,23 @@ class Adoption:
         for sink, inode in zip((sinks[0], sinks[1] or sinks[0]), survivor.record.pipes, strict=False):
             fd = system.output_of([survivor.pid], inode) if survivor.alive else -1
             if fd < 0:
-                # Only what it has started writes there, or what it has left behind: that takes a look at everybody.
-                mark = f"{handle.key}/{survivor.record.remembered.incarnation}"
-                below = system.tree(survivor.pid) if survivor.alive else []
-                left = system.leftovers(mark, survivor.pid, (), {inode}, anywhere=True)
-                fd = system.output_of([*below, *left], inode)
+                fd = self._output_below(survivor, handle, inode)
             if fd >= 0:
                 handle.pipes.append(sink.attach(handle.slot, fd))
             else:
                 survivor.notes.append("its output goes somewhere else than it was told to")
+
+    def _output_below(self, survivor: Survivor, handle: InstanceHandle, inode: int) -> int:
+        """Only what it has started writes there, or what it has left behind: that takes a look at everybody."""
+        system = self._supervisor.system
+        mark = f"{handle.key}/{survivor.record.remembered.incarnation}"
+        try:
+            below = system.tree(survivor.pid) if survivor.alive else []
+            left = system.leftovers(mark, survivor.pid, (), {inode}, anywhere=True)
+        except OSError as error:
+            survivor.notes.append(f"what it started cannot be looked for: {error.strerror}")
+            return -1
+        return system.output_of([*below, *left], inode)
 
     def _lost(self, handle: InstanceHandle, status: ExitStatus) -> None:
         supervisor = self._supervisor

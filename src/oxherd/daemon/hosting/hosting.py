@@ -300,9 +300,10 @@ class Hosting:
 
         try:
             self.zygotes.when_decided(host, release, decided)
-        except OSError as error:
+        except (OxherdError, OSError) as error:
             self.zygotes.forget(release, decided)
-            then(f"making the channel of its zygote: {error.strerror}")
+            told = error.message if isinstance(error, OxherdError) else error.strerror
+            then(f"making the channel of its zygote: {told}")
 
     def let_go(self, process: ProcessHandle) -> None:
         """A reload is over, however it ended: generations nobody runs are not needed any more; idempotent."""
