@@ -17,7 +17,7 @@ from oxherd.system.loop import Loop
 def main(directory: str, pid: int, form: str) -> int:
     errors: list[BaseException] = []
     loop = Loop(errors.append)
-    spool = Spool(os.path.join(directory, "spool"), lambda text: sys.exit(text))
+    spool = Spool(os.path.join(directory, "spool"), sys.exit)
     sink = LogSink(
         loop=loop,
         path=os.path.join(directory, "web.log"),
