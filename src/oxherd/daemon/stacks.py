@@ -5,7 +5,6 @@ Every method changes what is wanted first and writes it down, then returns the b
 
 from __future__ import annotations
 
-from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile, ProcessSpec
 from oxherd.core import fleet
 from oxherd.core.events import Restart, Start, Stop
@@ -144,10 +143,16 @@ class StackKeeper:
             The stack, and notes about processes that run under older settings.
 
         Raises:
-            UsageError: It asks for another user and the supervisor is not root.
+            UsageError: It asks for another user and the supervisor is not root, or a newer Oxherd runs it.
         """
         self.refuse_foreign_users(oxfile)
         identity = self._identify(oxfile.path)
+        if identity in self._supervisor.journal.newer:
+            raise UsageError(
+                f"the stack of {oxfile.path} was written down by a newer Oxherd, and may run; this one leaves it alone",
+                hint="use the newer version again: install it and `oxherd daemon upgrade`",
+                code="OX218",
+            )
         stack = self._supervisor.stacks.get(identity)
         if stack is None:
             mark = f"{self._mark}:{identity}"
@@ -194,24 +199,6 @@ class StackKeeper:
                 )
             if spec.user is not None and account_of(spec.user) is None and not spec.user.isdigit():
                 raise UsageError(f"{spec.name}: there is no user {spec.user} on this machine", code="OX213")
-
-    def load(self, record: Mapping[str, object]) -> StackHandle:
-        """Register a stack from its record, as it was written down.
-
-        Raises:
-            TypeError, ValueError, KeyError, UsageError: The record does not fit this version or this machine.
-        """
-        oxfile = decode(Oxfile, _table(record["oxfile"]))
-        env = {str(key): str(value) for key, value in _table(record.get("env", {})).items()}
-        stack, _ = self.register(oxfile, env, update_env=True)
-        for name, state in _table(record.get("processes", {})).items():
-            process, facts = stack.processes.get(name), _table(state)
-            if process is not None:
-                process.wanted = facts.get("wanted") is True
-                scale, last_run = facts.get("scale"), facts.get("last_run")
-                process.scale = scale if isinstance(scale, int) else None
-                process.last_run = last_run if isinstance(last_run, (int, float)) else None
-        return stack
 
     # -- slots --------------------------------------------------------------------------------------------------
 
@@ -439,9 +426,3 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     _Identify = Callable[[str], str]
-
-
-def _table(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError(f"expected an object, got {type(value).__name__}")
-    return value
