@@ -248,7 +248,7 @@ class Hooks:
                 if outcome is not None and outcome.error is not None:
                     error = f"{title} could not start: {outcome.error.message}"
             pipe.drain()
-            end_remains(self._supervisor.loop, self._supervisor.system, self._children, mark, launch.pid)
+            end_remains(self._supervisor.loop, self._supervisor.system, self._children, mark=mark, main_pid=launch.pid)
             pipe.finish()
             if not error and not status.success:
                 error = f"{title} {status.text}"

@@ -44,7 +44,7 @@ def kill_branch(system: System, children: Children, pid: int, pidfd: int) -> Non
 
 
 def end_remains(
-    loop: Loop, system: System, children: Children, mark: str, main_pid: int, pipes: Collection[int] = ()
+    loop: Loop, system: System, children: Children, *, mark: str, main_pid: int, pipes: Collection[int] = ()
 ) -> None:
     """SIGKILL what a dead child has left behind, now or as soon as it can be looked for.
 
@@ -63,4 +63,4 @@ def end_remains(
     if trouble is not None:
         children.trouble(f"cannot end what {mark} has left behind: {trouble.strerror}; trying again")
         # The pipes are closed by then, and their numbers may be somebody else's.
-        loop.call_later(LOOK_AGAIN, lambda: end_remains(loop, system, children, mark, main_pid))
+        loop.call_later(LOOK_AGAIN, lambda: end_remains(loop, system, children, mark=mark, main_pid=main_pid))

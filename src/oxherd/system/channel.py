@@ -204,7 +204,7 @@ def _duplicates(fds: list[int]) -> list[int]:
     copies: list[int] = []
     try:
         for fd in fds:
-            copies.append(os.dup(fd))
+            copies.append(os.dup(fd))  # noqa: PERF401 - what was made before a failure is closed again
     except OSError:
         for fd in copies:
             os.close(fd)

@@ -68,7 +68,7 @@ class Sink(Protocol):
     def open_pipe(self, slot: int) -> Pipe:
         """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
 
-    def attach(self, slot: int, read_fd: int, held: bytes = b"") -> Pipe:
+    def attach(self, slot: int, read_fd: int) -> Pipe:
         """Go on reading a pipe that an earlier supervisor made; takes over the descriptor."""
 
     def take_orphans(self) -> int:

@@ -100,7 +100,15 @@ class Adoption:
             if survivor.handle is not None and survivor.lost:
                 status = survivor.status or self._reunion.statuses.get(survivor.pid) or ExitStatus()
                 self._lost(survivor.handle, status)
+        self._deliver_what_was_read()
         self._tell(everybody, supervisor.loop.now() - began)
+
+    def _deliver_what_was_read(self) -> None:
+        """Write what was read from pipes that nobody goes on with: every other one is attached by now."""
+        supervisor = self._supervisor
+        lost = self._sinks.take_orphans(p for stack in supervisor.stacks.values() for p in stack.processes.values())
+        if lost:
+            supervisor.tell("log-trouble", f"log lines of processes that are gone: {lost}; they are lost")
 
     def has(self, pid: int, mark: str) -> bool:
         """Whether a process belongs to what was adopted: it is one of it, has a mark of it, or descends from one of it."""

@@ -392,7 +392,7 @@ class Zygotes:
         if lost:
             zygote = release.zygote
             pid = zygote.pid if zygote is not None else 0
-            end_remains(self._loop, self._system, self._children, self.mark(host, release), pid)
+            end_remains(self._loop, self._system, self._children, mark=self.mark(host, release), main_pid=pid)
         for answer in lost.values():
             answer({"kind": "lost"}, [])
 
