@@ -373,10 +373,10 @@ def remove_socket(world: World, rng: Random) -> Done:
     pid = world.ox.supervisor
     world.ox.hang_up()
     os.unlink(world.ox.home.socket)
+    wait_until(lambda: os.path.exists(world.ox.home.socket), "the socket to be back")
     world.ox.ok("status")
     world.ox.ok("start")
-    wait_until(lambda: os.path.exists(world.ox.home.socket), "the socket")
-    return Done(what=f"of pid {pid}")
+    return Done(what=f"of pid {pid}", events=(("socket", None, "it is back"),))
 
 
 def upgrade(world: World, rng: Random) -> Done:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from chaos import vitals
 from chaos.actions import ACTIONS
+from chaos.report import growth
+from chaos.traffic import HarnessError
 from chaos.world import World
 from oxherd.errors import OxherdError
 from support.waiting import wait_until
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chaos.actions import Done
-    from support.harness import Row
+    from chaos.traffic import Verdict
 
 __all__ = ["Options", "Outcome", "Run", "Violation", "choose"]
 
@@ -75,14 +77,21 @@ class Outcome:
     """What a run has found.
 
     Attributes:
+        actions: Those there were to choose from.
+        base: The directory of the run.
         steps: One fact sheet a step.
         skipped: Actions that could not be done here, and why.
         violations: In their order.
         series: Descriptors and memory of the supervisor after each step.
-        reports: Of the clients, by service, in short.
+        reports: Of the clients, by service.
+        logs: What was found of each writer's lines.
+        kept: The directory of a run that failed, which is kept.
+        report: For people, of a run that failed: the last commands, events and log lines.
     """
 
     seed: int
+    actions: tuple[str, ...] = ()
+    base: str = ""
     steps: list[dict[str, Any]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
@@ -90,6 +99,7 @@ class Outcome:
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     logs: dict[str, dict[str, int]] = field(default_factory=dict)
     kept: str = ""
+    report: str = ""
 
 
 def choose(seed: int, number: int, names: list[str]) -> str:
@@ -111,8 +121,9 @@ class Run:
     def __init__(self, options: Options, tell: Callable[[str], None]) -> None:
         """Start the world."""
         self.options, self.tell = options, tell
-        self.outcome = Outcome(seed=options.seed)
+        self.outcome = Outcome(seed=options.seed, actions=tuple(options.chosen()))
         self.world = World(seed=options.seed)
+        self.outcome.base = str(self.world.ox.base)
         self._seen_overlaps = 0
         self._baseline: dict[tuple[int, str], Counter[str]] = {}
         self._step, self._action = 0, "start"
@@ -123,11 +134,13 @@ class Run:
         """Do all steps; return what was found. Whatever happens, nothing is left running."""
         try:
             self._settle(None, self._position(), {})
-            for number in self._numbers(self._names()):
-                self._one(number)
+            for number, name in self._numbers(self._names()):
                 if self.outcome.violations and not self.options.keep_going:
                     break
+                self._one(number, name)
             self._finish()
+        except HarnessError as error:
+            self._violated(str(error), "harness")
         finally:
             self._end()
         return self.outcome
@@ -151,18 +164,17 @@ class Run:
             yield number, choose(self.options.seed, number, names)
             number += 1
 
-    def _one(self, step: tuple[int, str]) -> None:
-        self._step, self._action = step
+    def _one(self, number: int, name: str) -> None:
+        self._step, self._action = number, name
         world = self.world
-        phase = f"{self._step} {self._action}"
-        world.traffic.mark(phase)
+        world.traffic.mark(f"{number} {name}")
         position, begun = self._position(), time.monotonic()
         before = {"pids": world.ox.pids(), "supervisor": world.ox.supervisor}
-        sheet: dict[str, Any] = {"step": self._step, "action": self._action}
+        sheet: dict[str, Any] = {"step": number, "action": name, "failures": Counter()}
         self.outcome.steps.append(sheet)
         found = len(self.outcome.violations)
         try:
-            done = ACTIONS[self._action].do(world, random.Random(f"{self.options.seed} {self._step}"))
+            done = ACTIONS[name].do(world, random.Random(f"{self.options.seed} {number}"))
         except (AssertionError, OxherdError) as error:
             self._violated(f"it could not be done: {error}")
             sheet["what"] = "not done"
@@ -280,81 +292,70 @@ class Run:
                 self._violated(f"the supervisor said {event['kind']}: {event['text']}")
 
     def _requests(self) -> None:
-        for verdict in self.world.traffic.verdicts():
-            self.outcome.steps and self.outcome.steps[-1].setdefault("failures", Counter()).update([verdict.word])
+        self._judge(self.world.traffic.verdicts())
+
+    def _judge(self, verdicts: list[Verdict]) -> None:
+        for verdict in verdicts:
+            if self.outcome.steps:
+                self.outcome.steps[-1]["failures"][verdict.word] += 1
             if verdict.word != "allowed":
                 self._violated(str(verdict), "harness" if verdict.word == "harness" else "oxherd")
 
     def _costs(self) -> None:
         """Insist on the descriptors that this supervisor had when the stack was in the same shape before."""
         world = self.world
-        shape = (world.era, str(sorted(world.facts().items())))
         pid = world.ox.supervisor
-        baseline = self._baseline.get(shape)
-        now = self._descriptors(pid)
-        if baseline is not None and now != baseline:
-            seen = [now]
+        shape = (world.era, str(sorted(world.facts().items())))
+        seen: list[Counter[str]] = []
 
-            def look() -> bool:
-                seen[:] = [self._descriptors(pid)]
-                return seen[0] == baseline
+        def look() -> bool:
+            # A job has a pidfd and pipes while it runs, and so has a compressor.
+            if world.ox.row("job")["pid"] is not None:
+                return False
+            seen[:] = [vitals.descriptors(pid)]
+            return seen[0] == self._baseline.setdefault(shape, seen[0])
 
-            try:
-                wait_until(look, "", 5)
-            except AssertionError:
-                more, less = seen[0] - baseline, baseline - seen[0]
-                self._violated(f"descriptors of the supervisor: {dict(more)} more, {dict(less)} fewer than in this shape before")
-                self._baseline[shape] = now = seen[0]
-        else:
+        try:
+            wait_until(look, "the descriptors of before")
+        except AssertionError:
+            was, now = self._baseline[shape], seen[0]
+            self._violated(
+                f"descriptors of the supervisor: {dict(now - was)} more, {dict(was - now)} fewer than in this shape before"
+            )
             self._baseline[shape] = now
         self.outcome.series.append(
             {
                 "step": self._step,
                 "era": world.era,
-                "pid": pid,
-                "descriptors": sum(now.values()),
+                "descriptors": sum(seen[0].values()),
                 "resident_bytes": vitals.memory(pid),
             }
         )
-
-    def _descriptors(self, pid: int) -> Counter[str]:
-        self.world.ox.reap()
-        found = vitals.descriptors(pid)
-        # The log that is being written is opened anew when it is rotated, and a job has a pidfd and a pipe while it runs.
-        return found
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
         self._action = "end"
-        for text in self.world.traffic.stop():
-            self._violated(text, "harness")
-        self._requests_at_the_end()
+        self._judge(self.world.traffic.stop())
         self.outcome.reports = self.world.traffic.reports
-
-    def _requests_at_the_end(self) -> None:
-        from chaos.traffic import LIGHT, judge  # noqa: PLC0415
-
-        for service, report in self.world.traffic.reports.items():
-            for failure in report["failures"]:
-                word = judge(failure, self.world.traffic.kills, late=report["client_lag"], timeout=float(str(LIGHT["timeout"])))
-                if word != "allowed":
-                    self._violated(f"{service}: {failure}", "harness" if word == "harness" else "oxherd")
+        for era in growth(self.outcome):
+            if not era["flat"]:
+                self._violated(f"the supervisor grew: {era}")
 
     def _end(self) -> None:
         world = self.world
+        self._action = "end"
         for name, book in world.books.items():
-            self.outcome.logs[name] = {"lines": book.lines, "lost": book.lost, "doubled": book.doubled, "dropped": book.dropped}
+            self.outcome.logs[name] = {
+                "lines": book.lines,
+                "lost": book.lost,
+                "doubled": book.doubled,
+                "dropped": book.dropped,
+            }
         for text in world.close():
             self._violated(text)
         if self.outcome.violations:
             self.outcome.kept = str(world.ox.base)
-            print(world.ox.report()) if False else None
-            world.ox.mounts.clear()
+            self.outcome.report = world.ox.report()
         else:
             world.remove()
-
-
-def rows_by_label(rows: list[Row]) -> dict[str, Row]:
-    """Return rows by ``web:0``."""
-    return {f"{row['name']}:{row['instance']}": row for row in rows}

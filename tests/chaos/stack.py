@@ -43,6 +43,7 @@ class Stack:
         spill: Where the log of ``spiller`` is: a small disk, or None where none can be mounted.
         workers: Of each service, by the oxfile.
         scaled: Of each service that `oxherd scale` has another number of.
+        most: The most workers each service has had.
         extra: Whether there is the process that comes and goes by edits.
         turns: How often the settings of each process were edited.
         release: The name of the good code that is deployed.
@@ -58,6 +59,7 @@ class Stack:
     release: str = ""
     deployments: int = 0
     ports: dict[str, int] = field(default_factory=dict)
+    most: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make its directories."""
@@ -174,8 +176,11 @@ class Stack:
 
     def facts(self) -> dict[str, Any]:
         """Return what distinguishes this shape of the stack from others, for comparing like with like."""
+        for service in SERVICES:
+            # The listener of a slot that was given up is kept, lent to another one: closing it would reset its queue.
+            self.most[service] = max(self.most.get(service, 0), self.count(service))
         return {
-            **{service: self.count(service) for service in SERVICES},
+            **{service: [self.count(service), self.most[service]] for service in SERVICES},
             "extra": self.extra,
             "spiller": self.spill is not None,
         }

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from support.loss import LossClient
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chaos.stack import Stack
 
-__all__ = ["Kill", "Traffic", "Verdict", "judge"]
+__all__ = ["HarnessError", "Kill", "Traffic", "Verdict", "judge"]
 
 # Enough of every kind to meet each action, few enough to leave two processors to the servers.
 LIGHT: dict[str, object] = {
@@ -37,6 +40,10 @@ LIGHT: dict[str, object] = {
 NO_WEBSOCKET = {"websocket": 0}
 # A client that was itself late by this share of its patience says nothing about who kept it waiting.
 LATE = 0.3
+
+
+class HarnessError(Exception):
+    """The harness did not work: nothing can be said of Oxherd."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +96,11 @@ class Traffic:
     """A client at each service."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
-        """Start asking, and wait until every kind of traffic has been answered."""
+        """Start asking, and wait until every kind of traffic has been answered.
+
+        Raises:
+            HarnessError: A client did not come up, or is not answered.
+        """
         self.kills: list[Kill] = []
         self.clients: dict[str, LossClient] = {}
         self.reports: dict[str, dict[str, Any]] = {}
@@ -99,45 +110,71 @@ class Traffic:
                 self.clients[service] = LossClient(address=f"127.0.0.1:{port}", seed=seed, **{**LIGHT, **less})
             for client in self.clients.values():
                 client.warm()
-        except BaseException:
+        except BaseException as error:
             self.kill()
+            if isinstance(error, AssertionError):
+                raise HarnessError(str(error)) from error
             raise
 
     def mark(self, phase: str) -> None:
         """Begin a phase."""
         for client in self.clients.values():
-            client.mark(phase)
+            _asked(client.mark, phase)
 
     def answers(self, count: int, *services: str) -> None:
-        """Wait until so many more requests have been answered by each service, or by those that are named."""
-        for service in services or self.clients:
-            self.clients[service].answers(count)
+        """Wait until so many more requests have been answered by each service, or by those that are named.
 
-    def looks(self) -> dict[str, dict[str, Any]]:
-        """Return the counts so far."""
-        return {service: client.look() for service, client in self.clients.items()}
+        Raises:
+            AssertionError: They are not.
+        """
+        goals = {service: self.look(service)["answers"] + count for service in services or self.clients}
+        for service, goal in goals.items():
+            wait_until(
+                lambda service=service, goal=goal: self.look(service)["answers"] >= goal,
+                lambda service=service, goal=goal: f"{service} to answer: {self.look(service)['answers']} of {goal}",
+            )
+
+    def look(self, service: str) -> dict[str, Any]:
+        """Return the count of a client so far."""
+        seen: dict[str, Any] = _asked(self.clients[service].look)
+        return seen
 
     def verdicts(self) -> list[Verdict]:
         """Return what is made of the failures since the last time."""
+        return [
+            self._verdict(service, failure, float(self.look(service)["lag"]))
+            for service, client in self.clients.items()
+            for failure in _asked(client.take_failures)
+        ]
+
+    def stop(self) -> list[Verdict]:
+        """Stop asking; return what is made of the failures of the end.
+
+        Raises:
+            HarnessError: There were failures of which nothing is known.
+        """
         found = []
         for service, client in self.clients.items():
-            late = float(client.look()["lag"])
-            for failure in client.take_failures():
-                word = judge(failure, self.kills, late=late, timeout=float(str(LIGHT["timeout"])))
-                found.append(Verdict(word=word, service=service, failure=failure))
-        return found
-
-    def stop(self) -> list[str]:
-        """Stop asking; return what is wrong with the count itself."""
-        wrong = []
-        for service, client in self.clients.items():
-            report = self.reports[service] = client.stop()
+            report = self.reports[service] = _asked(client.stop)
+            found += [self._verdict(service, failure, report["client_lag"]) for failure in report["failures"]]
             if report["failures_left_out"]:
-                wrong.append(f"{service}: {report['failures_left_out']} failures of which nothing is known")
-        return wrong
+                raise HarnessError(f"{service}: {report['failures_left_out']} failures of which nothing is known")
+        return found
 
     def kill(self) -> None:
         """End the clients however they are."""
         for client in self.clients.values():
             if client.report is None:
                 client.kill()
+
+    def _verdict(self, service: str, failure: dict[str, Any], late: float) -> Verdict:
+        word = judge(failure, self.kills, late=late, timeout=float(str(LIGHT["timeout"])))
+        return Verdict(word=word, service=service, failure=failure)
+
+
+def _asked(ask: Callable[..., Any], *arguments: object) -> Any:
+    """Ask a client; one that does not answer is the harness's trouble."""
+    try:
+        return ask(*arguments)
+    except AssertionError as error:
+        raise HarnessError(str(error)) from error

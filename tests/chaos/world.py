@@ -95,7 +95,6 @@ class World:
     def __init__(self, *, seed: int, small_disk: bool = True) -> None:
         """Start the stack and the load."""
         self.ox = Home()
-        self.traffic: Traffic | None = None  # type: ignore[assignment]
         self.era = 0
         base = self.ox.base / "chaos"
         base.mkdir()
@@ -107,12 +106,13 @@ class World:
             self.books["spiller"] = LogBook(self.stack.spill / "spiller.log", self.stack.counters["spiller"])
         try:
             self.ox.ok("start")
-            # Not the load's children: they are waited for by their own.
-            self.traffic: Traffic = Traffic(self.stack, seed)
-            self.ox.before |= {pid for client in self.traffic.clients.values() for pid in [client.pid]}
+            self.traffic = Traffic(self.stack, seed)
         except BaseException:
-            self.close()
+            self.ox.close()
             raise
+        # They are waited for by the client's own end of them.
+        self._clients = {client.pid for client in self.traffic.clients.values()}
+        self.ox.before |= self._clients
 
     def _small_disk(self) -> Path | None:
         if os.geteuid() != 0:
@@ -155,9 +155,13 @@ class World:
         self.ox.hang_up()
 
     def wait_release(self, service: str, release: str) -> None:
-        """Wait until nothing but a release answers at a service."""
-        client = self.traffic.clients[service]
-        wait_until(lambda: release in client.look()["generations"], f"release {release} of {service} to answer")
+        """Wait until a release answers at a service."""
+
+        def answering() -> dict[str, int]:
+            found: dict[str, int] = self.traffic.look(service)["generations"]
+            return found
+
+        wait_until(lambda: release in answering(), lambda: f"release {release} of {service} to answer; {answering()}")
 
     # -- what there is ----------------------------------------------------------------------------------------------
 
@@ -181,12 +185,10 @@ class World:
 
     def close(self) -> list[str]:
         """End the load and the stack; return what is wrong at the end."""
-        trouble: list[str] = []
-        if self.traffic is not None:
-            self.traffic.kill()
-            self.ox.before -= {client.pid for client in self.traffic.clients.values()}
-        trouble += self.ox.close()
-        return trouble
+        self.traffic.kill()
+        self.ox.before -= self._clients
+        self.ox.reap()
+        return self.ox.close()
 
     def remove(self) -> None:
         """Remove the directory and the disk."""
