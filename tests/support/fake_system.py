@@ -204,8 +204,16 @@ class FakeSystem:
         return None
 
     def leftovers(
-        self, mark: str, _main_pid: int, known: Collection[int], _pipes: Collection[int], _table: None = None
+        self,
+        mark: str,
+        _main_pid: int,
+        known: Collection[int],
+        _pipes: Collection[int],
+        _table: None = None,
+        *,
+        anywhere: bool = False,
     ) -> list[int]:
+        assert not anywhere, "nothing is adopted here"
         return [
             process.pid
             for process in self.launched

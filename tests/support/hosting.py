@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 import oxherd.host
 from oxherd.host.meters import SIZE, Meters, Reading
 from oxherd.host.wire import FDS, LIMIT, decode, encode
+from oxherd.system.door import Door
 from support.waiting import DEADLINE, Expiry, wait_until
 
 if TYPE_CHECKING:
@@ -228,13 +230,23 @@ class _Descriptors:
         self.private.bind(self.private_path)
         self.private.listen(64)
         self.private.setblocking(False)
+        self.door = Door(self.folder, "door")
         self.meters_fd = os.memfd_create("meters")
         os.ftruncate(self.meters_fd, SIZE)
         self.dump = Path(self.folder, "dump").open("w+b")  # noqa: SIM115 - closed with the worker
         self.log = Path(self.folder, "log").open("w+b")  # noqa: SIM115 - closed with the worker
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
+    def handed_over(self) -> None:
+        """The worker has its own copies."""
+        self.theirs.close()
+        self.door.handed_over()
+
+    def gifts(self) -> list[int]:
+        return [self.private.fileno(), self.meters_fd, self.dump.fileno(), self.door.fileno()]
+
     def close(self) -> None:
+        self.door.close()
         for one in (self.private, self.dump, self.log, self.ours, self.theirs):
             one.close()
         os.close(self.meters_fd)
@@ -288,18 +300,18 @@ class HostedWorker(_Peer):
         else:
             self.zygote, self._fds, self.pid, self.pidfd = _born
         super().__init__(self._fds.ours)
-        self._fds.theirs.close()
-        self.private_path = self._fds.private_path
+        self.private_path, self.door_path = self._fds.private_path, self._fds.door.path
         self._code: int | None = None
         if _born is None:
             self.tell(
                 "boot",
-                [self._fds.private.fileno(), self._fds.meters_fd, self._fds.dump.fileno()],
+                self._fds.gifts(),
                 job=job,
                 slot=slot,
                 incarnation=incarnation,
                 title=title,
             )
+        self._fds.handed_over()
 
     def started(self) -> Message:
         """Wait for ``started`` and return it."""
@@ -417,8 +429,12 @@ class HostedZygote(_Peer):
         self.process = _start("zygote", theirs, self._log, python=python, cwd=job["cwd"], env=env)
         self.pid = self.process.pid
         theirs.close()
+        self._folder = tempfile.mkdtemp(prefix="zygote-")
+        door = Door(self._folder, "door")
+        self.door_path = door.path
         self.workers: list[HostedWorker] = []
-        self.tell("boot", job=job, title="oxherd: test web zygote")
+        self.tell("boot", [door.fileno()], job=job, title="oxherd: test web zygote")
+        door.handed_over()
 
     def ready(self) -> Message:
         """Wait for ``ready`` and return it."""
@@ -436,7 +452,7 @@ class HostedZygote(_Peer):
         """Ask for a worker without waiting for it."""
         fds = _Descriptors()
         log = fds.log.fileno()
-        given = [log, log, fds.theirs.fileno(), fds.private.fileno(), fds.meters_fd, fds.dump.fileno()]
+        given = [log, log, fds.theirs.fileno(), *fds.gifts()]
         title = f"oxherd: test web:{slot}"
         self.tell("fork", given, slot=slot, incarnation=incarnation, env=env or {}, title=title)
         return fds
@@ -461,6 +477,7 @@ class HostedZygote(_Peer):
         self.process.wait()
         self.channel.close()
         self._log.close()
+        shutil.rmtree(self._folder)
 
     def __enter__(self) -> Self:
         return self

@@ -38,6 +38,7 @@ class RecycleReason(Enum):
     CERTIFICATE = "its certificate was renewed"
     UNHEALTHY = "it fails its health check"
     LIMIT = "it is over a limit"
+    RELOAD = "a reload that was cut off is finished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,9 @@ class Assembly:
             lambda identity: os.path.join(Home(runtime="", state=self._own).stack(identity), "stack.json"),
             self._mark,
         )
-        self.boot = Boot(supervisor=supervisor, keeper=self.keeper, rereader=self.rereader, mark=self._mark)
+        self.boot = Boot(
+            supervisor=supervisor, keeper=self.keeper, rereader=self.rereader, sinks=self.sinks, mark=self._mark
+        )
         self.verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,

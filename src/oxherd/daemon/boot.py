@@ -1,8 +1,4 @@
-"""What a supervisor finds when it starts: survivors of a dead predecessor, and stacks that are wanted up.
-
-Survivors are recognised by pid, kernel start time and mark together, never by the pid alone. They are ended before
-their stacks are started again, so that nothing runs twice.
-"""
+"""What a supervisor finds when it begins: survivors to go on with, strays to end, stacks to bring back."""
 
 from __future__ import annotations
 
@@ -10,34 +6,37 @@ import os
 from functools import partial
 
 from oxherd.daemon.operations import Operation
+from oxherd.daemon.records import restore
 from oxherd.daemon.stacks import Unit
 from oxherd.errors import OxherdError
 from oxherd.system import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from oxherd.config.model import Oxfile
+    from oxherd.daemon.adopting.adoption import Adoption
     from oxherd.daemon.eventlog import EventLog
     from oxherd.daemon.handles import StackHandle
     from oxherd.daemon.operations import Outcome
     from oxherd.daemon.rereading import Rereader
+    from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.stacks import StackKeeper
     from oxherd.daemon.supervisor import Supervisor
     from oxherd.system.loop import Loop
     from oxherd.system.ports import System
 
-__all__ = ["Boot", "end_survivors"]
+__all__ = ["Boot", "end_strays"]
 
-# What survivors get to end by themselves before they are killed, in seconds: the default stop timeout.
+# What strays get to end by themselves before they are killed, in seconds: the default stop timeout.
 _PATIENCE = 10.0
 
 _SIGTERM, _SIGKILL = 15, 9
 
 
-class _Survivors:
-    """Ends what a dead supervisor left running, then goes on."""
+class _Strays:
+    """Ends what nobody goes on with, then calls back."""
 
     def __init__(self, system: System, loop: Loop, pids: dict[int, str], then: Callable[[], None]) -> None:
         self._system = system
@@ -62,8 +61,16 @@ class _Survivors:
         self._loop.call_later(0.02, self._look)
 
 
-def end_survivors(system: System, loop: Loop, events: EventLog, prefix: str, then: Callable[[], None]) -> None:
-    """End every process that carries a mark of this home, then call ``then``.
+def end_strays(
+    system: System,
+    loop: Loop,
+    events: EventLog,
+    prefix: str,
+    then: Callable[[], None],
+    *,
+    spared: Callable[[int, str], bool],
+) -> None:
+    """End every process that carries a mark of this home and that nobody goes on with, then call ``then``.
 
     Args:
         system: Signals them.
@@ -71,64 +78,105 @@ def end_survivors(system: System, loop: Loop, events: EventLog, prefix: str, the
         events: Told who they were.
         prefix: What the marks of this home begin with.
         then: Called when none is left; at once where there is none.
+        spared: Whether a process with this pid and mark is to be left alone.
     """
     found = {pid: mark for pid in identity.pids() if (mark := identity.mark_of(pid)) and mark.startswith(f"{prefix}:")}
     found.pop(os.getpid(), None)
+    found = {pid: mark for pid, mark in found.items() if not spared(pid, mark)}
     if not found:
         then()
         return
     names = sorted({"/".join(mark.split("/")[1:3]) for mark in found.values()})
     events.publish(
-        "survivors",
-        f"ending {len(found)} processes that a supervisor left when it died: {', '.join(names)}",
+        "strays",
+        f"ending {len(found)} processes that a supervisor left when it died, which nobody can go on with: "
+        f"{', '.join(names)}",
         pids=sorted(found),
     )
-    _Survivors(system, loop, found, then)
+    _Strays(system, loop, found, then)
 
 
 class Boot:
-    """Brings back what was wanted when the last supervisor of this home ended, however it ended.
+    """Goes on with what a dead supervisor of this home has left running, and brings back what else was wanted.
 
-    The oxfile is read again, in a process of its own and with the environment that was kept. Where it cannot be used as
-    it is now, the stack runs as it was accepted last: a typo in a file must not cost a reboot the whole stack.
+    What still runs is adopted as it was written down. Of a stack of which nothing is left (the machine was booted) the oxfile
+    is read again, in a process of its own and with the environment that was kept. Where it cannot be used as it is now, the
+    stack runs as it was accepted last: a typo in a file must not cost a reboot the whole stack.
 
     Args:
         supervisor: Tells of it.
         keeper: Registers and starts.
         rereader: Reads oxfiles again.
+        sinks: The log files.
         mark: Prefix of the marks of this home.
     """
 
     def __init__(
-        self,
-        *,
-        supervisor: Supervisor,
-        keeper: StackKeeper,
-        rereader: Rereader,
-        mark: str,
+        self, *, supervisor: Supervisor, keeper: StackKeeper, rereader: Rereader, sinks: Sinks, mark: str
     ) -> None:
         """Bring nothing back yet."""
         self._supervisor = supervisor
         self._keeper = keeper
         self._rereader = rereader
+        self._sinks = sinks
         self._mark = mark
 
-    def begin(self) -> None:
-        """Register every stack that was written down, end survivors, then start what is wanted."""
+    def begin(self, inherited: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """Register every stack that was written down, adopt survivors, end strays, then start what is wanted.
+
+        Args:
+            inherited: Listeners that this very process has kept through an upgrade.
+        """
         supervisor = self._supervisor
-        for name, record in supervisor.journal.load_stacks().items():
+        records = supervisor.journal.load_stacks()
+        for name, record in records.items():
             try:
-                self._keeper.load(record)
+                restore(self._keeper, record)
             except (OxherdError, TypeError, ValueError, KeyError) as error:
                 reason = (
                     error.message if isinstance(error, OxherdError) else f"its record does not fit ({error!r:.200})"
                 )
                 supervisor.tell("state-trouble", f"stack {record.get('path', name)} does not come back: {reason}")
-        end_survivors(supervisor.system, supervisor.loop, supervisor.events, self._mark, self._read_again)
+        adoption = self.adopt(records, inherited)
+        self.end_strays(adoption, lambda: self._go_on(adoption))
 
-    def _read_again(self) -> None:
+    def adopt(
+        self,
+        records: Mapping[str, Mapping[str, object]],
+        inherited: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> Adoption | None:
+        """Go on with what runs of the stacks that are registered; None where nothing was written down of any.
+
+        Args:
+            records: What was written down of the stacks, by identity.
+            inherited: Listeners that this very process has kept through an upgrade.
+        """
+        supervisor = self._supervisor
+        entries = supervisor.journal.load_instances(identity.boot_id())
+        if not entries:
+            return None
+        from oxherd.daemon.adopting.adoption import Adoption  # noqa: PLC0415 - most supervisors begin with nothing
+
+        adoption = Adoption(supervisor, self._sinks, entries=entries, records=records, inherited=inherited)
+        adoption.run()
+        return adoption
+
+    def end_strays(self, adoption: Adoption | None, then: Callable[[], None]) -> None:
+        """End what was left running and not adopted, then call back."""
+        supervisor = self._supervisor
+        newer = tuple(f"{self._mark}:{identity}/" for identity in supervisor.journal.newer)
+
+        def spared(pid: int, mark: str) -> bool:
+            # What a newer Oxherd wrote down is not touched by an older one.
+            return mark.startswith(newer) or (adoption is not None and adoption.has(pid, mark))
+
+        end_strays(supervisor.system, supervisor.loop, supervisor.events, self._mark, then, spared=spared)
+
+    def _go_on(self, adoption: Adoption | None) -> None:
         for stack in tuple(self._supervisor.stacks.values()):
-            if stack.wanted:
+            if adoption is not None and stack in adoption.stacks:
+                adoption.start_the_rest(stack)
+            elif stack.wanted:
                 self._rereader.read(stack, partial(self._reread, stack))
 
     def _reread(self, stack: StackHandle, oxfile: Oxfile | None, trouble: str) -> None:

@@ -26,21 +26,36 @@ __all__ = ["Child", "Children"]
 # Seconds the parent of somebody else's child gets to tell how it ended, before that counts as unknown.
 _PATIENCE = 2.0
 
+# Of one whose parent says nothing the kernel tells as soon as it is reaped (`oxherd.system.reaper`), where it tells at all.
+_STRANGER_PATIENCE = 0.25
+_ASK_AGAIN = 0.025
+
 
 class Child:
     """A running child: its pid, its pidfd (or -1) and who is told of its end.
 
-    A ``foreign`` one is the child of a zygote, until the zygote dies: its parent reaps it and tells how it ended.
+    A ``foreign`` one is the child of a zygote, until the zygote dies: its parent reaps it and tells how it ended. The parent
+    of a ``stranger``, which an earlier supervisor had started, reaps it and tells nobody.
     """
 
-    __slots__ = ("foreign", "on_exit", "pid", "pidfd")
+    __slots__ = ("asked_until", "foreign", "on_exit", "pid", "pidfd", "stranger")
 
-    def __init__(self, pid: int, pidfd: int, on_exit: Callable[[ExitStatus], None], *, foreign: bool = False) -> None:
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        on_exit: Callable[[ExitStatus], None],
+        *,
+        foreign: bool = False,
+        stranger: bool = False,
+    ) -> None:
         """Made by `Children.adopt`."""
         self.pid = pid
         self.pidfd = pidfd
         self.on_exit = on_exit
         self.foreign = foreign
+        self.stranger = stranger
+        self.asked_until: float | None = None
 
 
 class Children:
@@ -65,15 +80,23 @@ class Children:
         """The pids of all registered children."""
         return frozenset(self._by_pid)
 
-    def adopt(self, launch: Launch, on_exit: Callable[[ExitStatus], None], *, foreign: bool = False) -> Child:
+    def adopt(
+        self,
+        launch: Launch,
+        on_exit: Callable[[ExitStatus], None],
+        *,
+        foreign: bool = False,
+        stranger: bool = False,
+    ) -> Child:
         """Register a launched child; ``on_exit`` is called once, from the loop.
 
         Args:
             launch: The process.
             on_exit: Takes how it ended.
             foreign: Whether another process is its parent and will say so; see `told`.
+            stranger: Whether another process may be its parent that says nothing.
         """
-        child = Child(launch.pid, launch.pidfd, on_exit, foreign=foreign)
+        child = Child(launch.pid, launch.pidfd, on_exit, foreign=foreign, stranger=stranger)
         self._by_pid[child.pid] = child
         if child.pidfd >= 0:
             self._loop.watch_read(child.pidfd, lambda: self._check(child))
@@ -103,7 +126,20 @@ class Children:
             self._loop.unwatch(child.pidfd)
             self._loop.call_later(_PATIENCE, lambda: self._give_up(child))
             return
+        if child.stranger and status == ExitStatus() and self._ask_later(child):
+            return
         self._over(child, status)
+
+    def _ask_later(self, child: Child) -> bool:
+        """Give the kernel time to tell how a stranger ended; False when it has had enough."""
+        now = self._loop.now()
+        if child.asked_until is None:
+            child.asked_until = now + _STRANGER_PATIENCE
+            self._loop.unwatch(child.pidfd)
+        if now >= child.asked_until:
+            return False
+        self._loop.call_later(_ASK_AGAIN, lambda: self._check(child))
+        return True
 
     def told(self, pid: int, wait_status: int) -> None:
         """The parent of a foreign child has reaped it; ``wait_status`` is that of wait(2)."""

@@ -39,6 +39,9 @@ _PERMANENT = frozenset(
     {errno.EPERM, errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 )
 
+# Seconds between two looks at what an adopted program has left behind.
+_AGAIN = 0.05
+
 
 class Executor:
     """Starts, signals, kills and sweeps.
@@ -109,6 +112,7 @@ class Executor:
             forked: Whether a zygote is its parent, which then tells how it ended.
         """
         handle.launch = launch
+        handle.adopted = False
         handle.main_pid = launch.pid
         handle.start_ticks = self._system.start_ticks(handle.main_pid)
         handle.child = self._children.adopt(
@@ -118,6 +122,29 @@ class Executor:
             self._feed(handle, Spawned(number, launch.pid))
         else:
             self._loop.watch_read(launch.report_fd, lambda: self._launcher_reported(handle, number))
+
+    def adopt(self, handle: InstanceHandle, launch: Launch, *, foreign: bool) -> None:
+        """See to a process that an earlier supervisor had started, until its end.
+
+        Args:
+            handle: The instance.
+            launch: Its process.
+            foreign: Whether a zygote that lives is its parent, which then tells how it ended.
+        """
+        number = handle.machine.incarnation
+        handle.launch = launch
+        handle.oom_before = self._cgroups.oom_kills(handle)
+        handle.child = self._children.adopt(
+            launch, lambda status: self._main_exited(handle, number, status), foreign=foreign, stranger=not foreign
+        )
+
+    def told(self, pid: int, wait_status: int) -> None:
+        """A zygote says how a child of its ended, in the format of wait(2)."""
+        self._children.told(pid, wait_status)
+
+    def ended_before(self, handle: InstanceHandle, status: ExitStatus) -> None:
+        """A process ended while no supervisor watched; how is known only where its zygote has kept it."""
+        self._main_exited(handle, handle.machine.incarnation, status)
 
     def _launch(self, handle: InstanceHandle) -> Launch:
         spec, slot = handle.spec, handle.slot
@@ -256,6 +283,9 @@ class Executor:
             self._cgroups.release(handle)
             self._feed(handle, Swept(handle.machine.incarnation))
             return
+        if handle.adopted:
+            # They are not this supervisor's to reap, so nothing tells of their end; this lasts as long as they do.
+            self._loop.call_later(_AGAIN, self.look_again)
         if not handle.sweep_gentle:
             self._system.kill_all(left, 9)
         elif not handle.leftovers_told:
@@ -264,7 +294,9 @@ class Executor:
 
     def _leftovers(self, handle: InstanceHandle, table: ProcessTable | None = None) -> list[int]:
         inodes = {inode for pipe in handle.pipes for inode in _inode(pipe.fd)}
-        left = self._system.leftovers(handle.mark, handle.main_pid, self._children.pids, inodes, table)
+        left = self._system.leftovers(
+            handle.mark, handle.main_pid, self._children.pids, inodes, table, anywhere=handle.adopted
+        )
         # Nothing gets out of a cgroup, whatever it does to its session, environment and descriptors.
         return list({*left, *self._cgroups.members(handle)})
 

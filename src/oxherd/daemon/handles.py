@@ -73,6 +73,7 @@ class InstanceHandle:
     """One slot: the pure machine and everything of the operating system that belongs to its incarnation."""
 
     __slots__ = (
+        "adopted",
         "awaiting_permit",
         "cards",
         "cgroup",
@@ -116,6 +117,7 @@ class InstanceHandle:
         self.timers: dict[Timer, loop.Timer] = {}
         self.cgroup: CgroupHandle | None = None
         self.awaiting_permit = False
+        self.adopted = False  # its incarnation was started by an earlier supervisor, to which its orphans would fall
         self.sweep_gentle = False
         self.leftovers_told = False
         self.retired = False  # leaves its process as soon as it is down

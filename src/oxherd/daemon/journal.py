@@ -1,11 +1,13 @@
 """What has to survive the supervisor: which stacks are wanted, and which processes run.
 
 ``stacks/<id>/stack.json`` holds the stack as it was started: path, wanted processes, the caller's environment (0600)
-and the spec that was accepted last. ``instances.jsonl`` is a journal of pids, appended before a change is announced
-and compacted now and then: after a crash the next supervisor finds there whom its predecessor had started.
+and the spec that was accepted last. ``instances.jsonl`` is a journal of instances, appended before a change is announced
+and compacted now and then: after a crash the next supervisor finds there whom its predecessor had started. Its first line
+names the boot of the machine: pids and monotonic times mean nothing in another one.
 
 Files are replaced by rename, so a reader sees the old or the new one. A file that cannot be read is kept aside under
-``.damaged`` and reported; it never keeps the supervisor from starting.
+``.damaged`` and reported; it never keeps the supervisor from starting. The state has a version: what an older Oxherd wrote is
+read, what a newer one wrote is left as it is and told, and nothing that belongs to it is touched.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STATE_VERSION", "Journal"]
 
-STATE_VERSION = 1
+# 2: what is needed to go on with instances that outlived their supervisor.
+STATE_VERSION = 2
+_OLDEST = 1
 
 _COMPACT_AFTER = 256 * 1024
 
@@ -41,7 +45,9 @@ class Journal:
         self._path = os.path.join(home.state, "instances.jsonl")
         self._fd = -1
         self._grown = 0
+        self._boot = ""
         self._latest: dict[str, dict[str, object]] = {}
+        self.newer: set[str] = set()  # identities of stacks that a newer Oxherd wrote down
 
     # -- stacks -------------------------------------------------------------------------------------------------
 
@@ -75,18 +81,26 @@ class Journal:
             return {}
         records = {}
         for name in names:
-            record = self._load(os.path.join(root, name, "stack.json"))
+            record = self._load(os.path.join(root, name, "stack.json"), name)
             if record is not None:
                 records[name] = record
         return records
 
-    def _load(self, path: str) -> dict[str, object] | None:
+    def _load(self, path: str, identity: str) -> dict[str, object] | None:
         try:
             with open(path, "rb") as file:
                 record = json.loads(file.read())
-            if isinstance(record, dict) and record.get("state_version") == STATE_VERSION:
+            version = record.get("state_version") if isinstance(record, dict) else None
+            if isinstance(version, int) and version > STATE_VERSION:
+                self.newer.add(identity)
+                self._on_trouble(
+                    f"{path} is of version {version}, written by a newer Oxherd; this one reads up to {STATE_VERSION}. "
+                    "It is left as it is, with what runs of it; use the newer version again"
+                )
+                return None
+            if isinstance(record, dict) and isinstance(version, int) and version >= _OLDEST:
                 return record
-            problem = "is of another version"
+            problem = "is not what Oxherd wrote"
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -104,49 +118,79 @@ class Journal:
 
     # -- instances ----------------------------------------------------------------------------------------------
 
-    def load_instances(self) -> dict[str, dict[str, object]]:
-        """Return the last record of every instance; the key is its mark without the incarnation."""
+    def load_instances(self, boot: str) -> dict[str, dict[str, object]]:
+        """Return the last record of everything that was written down in this boot of the machine, by its key.
+
+        Args:
+            boot: `oxherd.system.identity.boot_id`; what is appended from now on belongs to it.
+        """
+        self._boot = boot
         try:
             with open(self._path, "rb") as file:
                 lines = file.read().split(b"\n")
-        except OSError:
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                self._on_trouble(f"cannot read {self._path}: {error.strerror}; what runs is found by its mark")
             return {}
-        for line in lines:
-            try:
-                record = json.loads(line)
-                key = str(record["key"])
-            except (ValueError, KeyError, TypeError):
+        head = _object(lines[0])
+        if head is None or head.get("boot") != boot or not boot:
+            # Of another boot, or of a version that did not say: nobody of it can be told from a stranger.
+            self._begin_anew()
+            return {}
+        for line in lines[1:]:
+            record = _object(line)
+            if record is None:
                 continue  # a line cut short by a crash or a full disk; the one before it stands
-            self._latest[key] = record
+            key = str(record.pop("key", ""))
+            if record:
+                self._latest[key] = record
+            else:
+                self._latest.pop(key, None)
         return dict(self._latest)
 
-    def save_instance(self, key: str, record: dict[str, object]) -> None:
-        """Append the state of one instance; must be called before the change is announced."""
-        record = {"key": key, **record}
-        if record.get("pid") is None:
-            self._latest.pop(key, None)
-        else:
-            self._latest[key] = record
-        self._append(record)
+    def _begin_anew(self) -> None:
+        try:
+            os.unlink(self._path)
+        except OSError as error:
+            self._on_trouble(f"cannot remove {self._path}: {error.strerror}")
 
-    def _append(self, record: dict[str, object]) -> None:
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+    def save_instance(self, key: str, record: dict[str, object]) -> None:
+        """Append the state of one instance or zygote; must be called before the change is announced."""
+        self._latest[key] = record
+        self._append(key, record)
+
+    def forget_instance(self, key: str) -> None:
+        """Nothing of it is left, and nothing has to be known of it any more."""
+        if self._latest.pop(key, None) is not None:
+            self._append(key, {})
+
+    def _append(self, key: str, record: dict[str, object]) -> None:
+        line = _line({"key": key, **record})
         try:
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._grown += os.write(self._fd, line)
+                self._open()
+            written = os.write(self._fd, line)
+            self._grown += written
+            if written < len(line):
+                # The disk is full in the middle of the line: end it, so that the next one is whole.
+                self._on_trouble(f"cannot write {self._path}: no space is left")
+                os.write(self._fd, b"\n")
             if self._grown > _COMPACT_AFTER:
                 self._compact()
         except OSError as error:
             self._on_trouble(f"cannot write {self._path}: {error.strerror}")
             self.close()
 
+    def _open(self) -> None:
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(self._fd).st_size == 0:
+            os.write(self._fd, _line({"journal": STATE_VERSION, "boot": self._boot}))
+
     def _compact(self) -> None:
         temporary = f"{self._path}.new"
-        with open(temporary, "wb") as file:
-            file.writelines(
-                json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in self._latest.values()
-            )
+        with open(temporary, "wb", opener=_private) as file:
+            file.write(_line({"journal": STATE_VERSION, "boot": self._boot}))
+            file.writelines(_line({"key": key, **record}) for key, record in self._latest.items())
         os.replace(temporary, self._path)
         self.close()
         self._grown = 0
@@ -184,3 +228,19 @@ def replace_file(path: str, data: dict[str, object], *, durable: bool = True) ->
         raise
     os.close(fd)
     os.replace(temporary, path)
+
+
+def _line(record: dict[str, object]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _object(line: bytes) -> dict[str, object] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

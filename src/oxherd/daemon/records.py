@@ -6,16 +6,19 @@ it. A hundred commands that arrive together therefore cost one write, not a hund
 
 from __future__ import annotations
 
-from oxherd.config.codec import encode
-from oxherd.config.model import Oxfile
+from oxherd.config.codec import decode, encode
+from oxherd.config.model import Oxfile, ProcessSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oxherd.daemon.handles import StackHandle
+    from collections.abc import Mapping
+
+    from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle
     from oxherd.daemon.journal import Journal
+    from oxherd.daemon.stacks import StackKeeper
     from oxherd.system.loop import Loop
 
-__all__ = ["StackRecords"]
+__all__ = ["StackRecords", "other_specs", "restore"]
 
 
 class StackRecords:
@@ -64,8 +67,68 @@ def _record(stack: StackHandle) -> dict[str, object]:
         "profile": stack.profile,
         "env": stack.env,
         "oxfile": encode(oxfile),
-        "processes": {
-            name: {"wanted": process.wanted, "scale": process.scale, "last_run": process.last_run}
-            for name, process in stack.processes.items()
-        },
+        "processes": {name: _process(process) for name, process in stack.processes.items()},
     }
+
+
+def _process(process: ProcessHandle) -> dict[str, object]:
+    record: dict[str, object] = {
+        "wanted": process.wanted,
+        "scale": process.scale,
+        "last_run": process.last_run,
+        "generation": process.generation,
+        "latest_generation": process.latest_generation,
+        "pre_start": "" if process.pre_start == "running" else process.pre_start,
+    }
+    # What runs under other settings than the accepted ones does so until its end, whoever supervises it.
+    others = {handle.key: encode(handle.spec) for handle in process.everyone() if _differs(handle)}
+    if others:
+        record["others"] = others
+    return record
+
+
+def _differs(handle: InstanceHandle) -> bool:
+    return handle.machine.alive and handle.spec is not handle.process.spec and handle.spec != handle.process.spec
+
+
+def restore(keeper: StackKeeper, record: Mapping[str, object]) -> StackHandle:
+    """Register a stack as it was written down.
+
+    Raises:
+        TypeError, ValueError, KeyError, UsageError: The record does not fit this version or this machine.
+    """
+    oxfile = decode(Oxfile, _table(record["oxfile"]))
+    env = {str(key): str(value) for key, value in _table(record.get("env", {})).items()}
+    stack, _ = keeper.register(oxfile, env, update_env=True)
+    for name, state in _table(record.get("processes", {})).items():
+        process, facts = stack.processes.get(name), _table(state)
+        if process is not None:
+            process.wanted = facts.get("wanted") is True
+            scale, last_run = facts.get("scale"), facts.get("last_run")
+            process.scale = scale if isinstance(scale, int) else None
+            process.last_run = last_run if isinstance(last_run, (int, float)) else None
+            process.generation = _count(facts, "generation")
+            process.latest_generation = _count(facts, "latest_generation")
+            process.pre_start = str(facts.get("pre_start", ""))
+    return stack
+
+
+def other_specs(record: Mapping[str, object], name: str) -> dict[str, ProcessSpec]:
+    """Return the settings of instances of a process that ran under others than the accepted ones, by their keys.
+
+    Raises:
+        TypeError, ValueError, KeyError, UsageError: The record does not fit this version.
+    """
+    facts = _table(_table(record.get("processes", {})).get(name, {}))
+    return {key: decode(ProcessSpec, _table(spec)) for key, spec in _table(facts.get("others", {})).items()}
+
+
+def _count(facts: Mapping[str, object], key: str) -> int:
+    value = facts.get(key, 0)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _table(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"not a table: {value!r:.60}")
+    return value

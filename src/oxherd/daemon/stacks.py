@@ -5,7 +5,6 @@ Every method changes what is wanted first and writes it down, then returns the b
 
 from __future__ import annotations
 
-from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile, ProcessSpec
 from oxherd.core import fleet
 from oxherd.core.events import Restart, Start, Stop
@@ -194,24 +193,6 @@ class StackKeeper:
                 )
             if spec.user is not None and account_of(spec.user) is None and not spec.user.isdigit():
                 raise UsageError(f"{spec.name}: there is no user {spec.user} on this machine", code="OX213")
-
-    def load(self, record: Mapping[str, object]) -> StackHandle:
-        """Register a stack from its record, as it was written down.
-
-        Raises:
-            TypeError, ValueError, KeyError, UsageError: The record does not fit this version or this machine.
-        """
-        oxfile = decode(Oxfile, _table(record["oxfile"]))
-        env = {str(key): str(value) for key, value in _table(record.get("env", {})).items()}
-        stack, _ = self.register(oxfile, env, update_env=True)
-        for name, state in _table(record.get("processes", {})).items():
-            process, facts = stack.processes.get(name), _table(state)
-            if process is not None:
-                process.wanted = facts.get("wanted") is True
-                scale, last_run = facts.get("scale"), facts.get("last_run")
-                process.scale = scale if isinstance(scale, int) else None
-                process.last_run = last_run if isinstance(last_run, (int, float)) else None
-        return stack
 
     # -- slots --------------------------------------------------------------------------------------------------
 
@@ -439,9 +420,3 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     _Identify = Callable[[str], str]
-
-
-def _table(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError(f"expected an object, got {type(value).__name__}")
-    return value

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from oxherd.core import commands as c
 from oxherd.core.events import Permitted, Restart, Start
-from oxherd.core.instance import Instance, State
+from oxherd.core.instance import Instance
 from oxherd.core.lifecycle import step
 from oxherd.core.restart import RestartMode
 from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle, life_policy
+from oxherd.daemon.remembering import record_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ class Supervisor:
         if after is before and not commands:
             return
         handle.machine = after
-        if _worth_keeping(before, after):
-            self._record(handle)
+        if _kept(before) != _kept(after):
+            self.remember(handle)
         for command in commands:
             self._execute(handle, command)
         if handle.down and handle.retired:
@@ -261,19 +262,20 @@ class Supervisor:
 
     # -- keeping ------------------------------------------------------------------------------------------------
 
-    def _record(self, handle: InstanceHandle) -> None:
-        machine = handle.machine
-        self.journal.save_instance(
-            handle.key,
-            {
-                "pid": machine.pid,
-                "ticks": handle.start_ticks,
-                "incarnation": machine.incarnation,
-                "state": machine.state.value,
-                "restarts": machine.restarts,
-                "failures": machine.failures,
-            },
-        )
+    def remember(self, handle: InstanceHandle) -> None:
+        """Write down what the next supervisor has to know of an instance; before anybody is told of it."""
+        self.journal.save_instance(handle.key, record_of(handle))
+        if handle.spec is not handle.process.spec:
+            self.save(handle.process.stack)
+
+    def resume(self, handle: InstanceHandle, machine: Instance, commands: tuple[c.Command, ...]) -> None:
+        """Go on with an instance that an earlier supervisor had, in the state that was found out."""
+        handle.machine = machine
+        self.remember(handle)
+        for command in commands:
+            self._execute(handle, command)
+        if self.hosting is not None:
+            self.hosting.changed(handle)
 
     def drop(self, handle: InstanceHandle) -> None:
         """Forget an instance that is down; its process closes its files with the last one."""
@@ -283,14 +285,24 @@ class Supervisor:
             del process.instances[handle.slot]
         elif handle in process.others:
             process.others.remove(handle)
-        self._record(handle)
+        self.journal.forget_instance(handle.key)
 
     def permitted(self, handle: InstanceHandle, *, ok: bool, detail: str = "") -> None:
         """Pass on what the gate decided."""
         self.feed(handle, Permitted(ok, detail))
 
 
-def _worth_keeping(before: Instance, after: Instance) -> bool:
-    return before.pid != after.pid or (
-        before.state is not after.state and after.state in {State.STOPPED, State.CRASHED, State.EXITED, State.RUNNING}
+def _kept(machine: Instance) -> tuple[object, ...]:
+    """Return what of an instance has to be written down when it changes."""
+    return (
+        machine.state,
+        machine.desired,
+        machine.pid,
+        machine.incarnation,
+        machine.generation,
+        machine.failures,
+        machine.restart_pending,
+        machine.killed,
+        machine.unhealthy,
+        machine.completed,
     )

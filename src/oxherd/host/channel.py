@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import os
 import socket
+import struct
 from typing import Any
 
 from .wire import FDS, LIMIT, Message, decode, encode
 
-__all__ = ["Channel"]
+__all__ = ["Channel", "user_of"]
 
 # The class as it is before the app may have patched the module (gevent): the channel blocks a thread of its own, and a
 # thread that has become a greenlet would wait for a hub that may not run.
 _Socket = socket.socket
+# struct ucred, unix(7): pid, user id, group id.
+_UCRED = struct.Struct("=iII")
 _FDS_ROOM = socket.CMSG_SPACE(FDS * array.array("i").itemsize)
 
 
 class Channel:
-    """One end of a SEQPACKET pair.
+    """One end of a SEQPACKET connection: at first of a pair, later perhaps of one that came through the door.
 
     No lock: a packet is one system call, whole or not at all, so any thread and any signal handler may send.
 
@@ -81,9 +85,34 @@ class Channel:
             raise
         return True
 
+    def replace(self, fd: int) -> None:
+        """Go on over another connection, whose descriptor is owned from now on; the one there was is closed.
+
+        The number stays: dup2(2) is atomic, so whoever is sending meanwhile, in another thread or a signal handler,
+        reaches the one or the other and never a descriptor that somebody has opened in between.
+        """
+        os.dup2(fd, self._socket.fileno(), inheritable=False)
+        os.close(fd)
+
+    def hang_up(self) -> None:
+        """End the connection for both sides: the other one is told, and `receive` returns None."""
+        # ENOTCONN: the other side was faster.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+
+
+def user_of(fd: int) -> int:
+    """Return the user id of whoever made the other end of a unix socket, by socketpair(2) or connect(2); unix(7)."""
+    borrowed = _Socket(fileno=fd)
+    try:
+        credentials = borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    finally:
+        borrowed.detach()
+    return int(_UCRED.unpack(credentials)[1])
 
 
 def _closed(fds: list[int]) -> list[int]:

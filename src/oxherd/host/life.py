@@ -32,7 +32,7 @@ def main(role: str, fd: int) -> int:
             return Worker(channel, boot, fds).run()
         case "zygote":
             # Serving ends twice: in the zygote with an exit code, and in each worker with what it was born to.
-            match Zygote(channel, boot).serve():
+            match Zygote(channel, boot, fds).serve():
                 case Birth() as birth:
                     return Worker(birth.channel, birth.message, birth.fds, birth.loaded).run()
                 case code:

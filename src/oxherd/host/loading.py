@@ -60,6 +60,10 @@ class BootFailure(Exception):  # noqa: N818 - it is not always an error of the p
         self.text = text
         self.traceback = trace
 
+    def fields(self) -> dict[str, Any]:
+        """Return it for a message."""
+        return {"stage": self.stage, "text": self.text, "traceback": self.traceback}
+
 
 def load(fields: Mapping[str, Any]) -> Loaded:
     """Find the engine of a job, let it read its options, and import the app.
@@ -129,11 +133,11 @@ def _found(how: Callable[[Job], App], job: Job) -> App:
         raise BootFailure("import", error.text, error.traceback) from error
 
 
-def tell(failure: BootFailure, channel: Channel) -> None:
-    """Print a failure to stderr, the traceback as Python would, and send it."""
+def tell(failure: BootFailure, channel: Channel) -> bool:
+    """Print a failure to stderr, the traceback as Python would, and send it; return False where nobody takes it."""
     said = failure.traceback or f"oxherd: {failure.text}\n"
     # Nobody may read the log, or the app has closed or replaced it; the message goes all the same.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(said if said.endswith("\n") else f"{said}\n")
         sys.stderr.flush()
-    channel.send("failed", wait=True, stage=failure.stage, text=failure.text, traceback=failure.traceback)
+    return channel.send("failed", wait=True, **failure.fields())

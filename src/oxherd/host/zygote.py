@@ -14,12 +14,14 @@ import random
 import selectors
 import signal
 import sys
+import time
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .audit import Hazard, audit, open_fds
 from .channel import Channel
+from .door import VERSION, Door
 from .loading import BootFailure, Loaded, load, tell
 from .title import set_title
 
@@ -31,8 +33,18 @@ if TYPE_CHECKING:
 __all__ = ["Birth", "Zygote"]
 
 BOOT_FAILED = 3
-# The descriptors of a fork message: stdout, stderr, channel, private, meters, dump.
-_FORK_FDS = 6
+# The descriptors of a fork message: stdout, stderr, channel, private, meters, dump, door.
+_FORK_FDS = 7
+
+# Seconds a zygote without a supervisor waits for one after its last child has ended. While it has children it stays: it is
+# their parent, and only it learns how they end.
+_ALONE = 60.0
+
+
+@dataclass(frozen=True)
+class _Child:
+    pid: int
+    names: dict[str, Any]  # slot and incarnation
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class Birth:
     Attributes:
         channel: The worker's own channel.
         message: The ``fork`` message.
-        fds: private, meters, dump.
+        fds: private, meters, dump, door.
         loaded: The app.
     """
 
@@ -58,13 +70,21 @@ class Zygote:
     Args:
         channel: To the supervisor.
         boot: The ``boot`` message.
+        fds: Its descriptors: the door. Without (they were lost: there was no room for them) it ends with its supervisor.
     """
 
-    def __init__(self, channel: Channel, boot: Message) -> None:
+    def __init__(self, channel: Channel, boot: Message, fds: list[int]) -> None:
         """Nothing happens yet."""
         self._channel = channel
         self._boot = boot
-        self._children: dict[int, int] = {}  # pidfd: pid
+        self._door = Door(fds[0], channel) if fds else None
+        self._facts: dict[str, Any] = {}
+        self._failure: BootFailure | None = None
+        self._children: dict[int, _Child] = {}  # by pidfd
+        # Exits that no supervisor has confirmed to have heard of: (pid, status).
+        self._exits: list[tuple[int, int]] = []
+        self._is_heard = True
+        self._alone_until = 0.0
         self._selector: selectors.BaseSelector | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -81,7 +101,11 @@ class Zygote:
         try:
             loaded = load(self._boot.get("job") or {})
         except BootFailure as failure:
-            tell(failure, self._channel)
+            self._failure = failure
+            if not tell(failure, self._channel) and self._door is not None and self._door.is_knocked_at():
+                # The next supervisor is there already.
+                self._channel.replace(self._door.wait())
+                self._introduce()
             return BOOT_FAILED
         hazards = audit(before)
         if reason := getattr(loaded.job, "unforkable", ""):
@@ -93,43 +117,111 @@ class Zygote:
         for number in (signal.SIGTERM, signal.SIGINT):
             # The app may have set its own while it was imported; a worker gets that back.
             self._handlers[number] = signal.signal(number, _end)
-        self._channel.send(
-            "ready",
-            wait=True,
-            hazards=[hazard.fields() for hazard in hazards],
-            forkable=not any(hazard.fatal for hazard in hazards),
-            seconds=round(loaded.seconds, 3),
-            interface=loaded.app.interface,
-            engine=loaded.job.engine,
-            engine_version=_version(loaded.job.engine),
-            python=platform.python_version(),
-        )
+        self._facts = {
+            "hazards": [hazard.fields() for hazard in hazards],
+            "forkable": not any(hazard.fatal for hazard in hazards),
+            "seconds": round(loaded.seconds, 3),
+            "interface": loaded.app.interface,
+            "engine": loaded.job.engine,
+            "engine_version": _version(loaded.job.engine),
+            "python": platform.python_version(),
+        }
+        self._channel.send("ready", wait=True, **self._facts)
         return self._loop(loaded)
 
     def _loop(self, loaded: Loaded) -> int | Birth:
         self._selector = selector = selectors.DefaultSelector()
         selector.register(self._channel, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
+        while not self._is_forgotten():
+            for key, _ in selector.select(self._patience()):
                 if key.fd in self._children:
                     self._reap(key.fd)
-                    continue
-                received = self._channel.receive()
-                if received is None:
-                    # No supervisor: the workers live on, and the next supervisor starts a zygote of its own.
+                elif key.fileobj is self._door:
+                    self._answer()
+                elif (received := self._channel.receive()) is not None:
+                    over = self._obey(*received, loaded)
+                    if over is not None:
+                        return over
+                elif not self._wait_for_the_next():
                     return 0
-                message, fds = received
-                match message["kind"]:
-                    case "fork" if len(fds) != _FORK_FDS:
-                        self._refuse(message, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-                    case "fork":
-                        birth = self._fork(message, fds, loaded)
-                        if birth is not None:
-                            return birth
-                    case "end":
-                        return 0
-                for fd in fds:
-                    os.close(fd)
+        return 0
+
+    def _obey(self, message: Message, fds: list[int], loaded: Loaded) -> int | Birth | None:
+        """Do what the supervisor says; anything but None ends the loop."""
+        match message["kind"]:
+            case "fork" if len(fds) != _FORK_FDS:
+                self._refuse(message, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            case "fork":
+                birth = self._fork(message, fds, loaded)
+                if birth is not None:
+                    return birth
+            case "heard":
+                self._exits.clear()
+            case "end":
+                return 0
+        for fd in fds:
+            os.close(fd)
+        return None
+
+    # -- between two supervisors --------------------------------------------------------------------------------
+
+    def _wait_for_the_next(self) -> bool:
+        """The supervisor is gone; the workers live on, and so does this process, their parent. False without a door."""
+        assert self._selector is not None
+        if self._door is None:
+            return False
+        self._is_heard = False
+        self._alone_until = time.monotonic() + _ALONE
+        self._selector.unregister(self._channel)
+        self._selector.register(self._door, selectors.EVENT_READ)
+        return True
+
+    def _answer(self) -> None:
+        """Somebody is at the door: if it is a supervisor, it has this process from now on."""
+        assert self._door is not None
+        assert self._selector is not None
+        fd = self._door.answer()
+        if fd is None:
+            return
+        self._selector.unregister(self._door)
+        self._channel.replace(fd)
+        self._selector.register(self._channel, selectors.EVENT_READ)
+        self._is_heard = True
+        self._introduce()
+
+    def _introduce(self) -> None:
+        """Tell a new supervisor what the one before it knew, and what has happened since.
+
+        The exits are kept until it has confirmed them, with ``heard``: it may die before it has read them.
+        """
+        self._channel.send(
+            "here",
+            wait=True,
+            role="zygote",
+            version=VERSION,
+            pid=os.getpid(),
+            children=len(self._children),
+            exits=len(self._exits),
+        )
+        if self._facts:
+            self._channel.send("facts", wait=True, **self._facts)
+        for pidfd, child in self._children.items():
+            self._channel.send("child", fds=[pidfd], wait=True, pid=child.pid, **child.names)
+        for pid, status in self._exits:
+            self._channel.send("ended", wait=True, pid=pid, status=status)
+        if self._failure is not None:
+            self._channel.send("failed", wait=True, **self._failure.fields())
+        self._channel.send("here-end", wait=True)
+
+    def _is_forgotten(self) -> bool:
+        return not self._is_heard and not self._children and time.monotonic() >= self._alone_until
+
+    def _patience(self) -> float | None:
+        if self._is_heard or self._children:
+            return None
+        return max(0.0, self._alone_until - time.monotonic())
+
+    # -- children -----------------------------------------------------------------------------------------------
 
     def _fork(self, message: Message, fds: list[int], loaded: Loaded) -> Birth | None:
         for stream in (sys.stdout, sys.stderr):
@@ -155,7 +247,7 @@ class Zygote:
             self._refuse(message, error)
             return None
         assert self._selector is not None
-        self._children[pidfd] = pid
+        self._children[pidfd] = _Child(pid, _names(message))
         self._selector.register(pidfd, selectors.EVENT_READ)
         self._channel.send("forked", wait=True, fds=[pidfd], pid=pid, **_names(message))
         return None
@@ -165,11 +257,13 @@ class Zygote:
 
     def _reap(self, pidfd: int) -> None:
         assert self._selector is not None
-        pid = self._children.pop(pidfd)
+        child = self._children.pop(pidfd)
         self._selector.unregister(pidfd)
         os.close(pidfd)
-        _, status = os.waitpid(pid, 0)
-        self._channel.send("exited", wait=True, pid=pid, status=status)
+        _, status = os.waitpid(child.pid, 0)
+        if not self._channel.send("exited", wait=True, pid=child.pid, status=status):
+            self._exits.append((child.pid, status))
+            self._alone_until = time.monotonic() + _ALONE
 
     def _born(self, message: Message, fds: list[int], loaded: Loaded) -> Birth:
         """Become a worker: nothing of the zygote may be seen in it."""
@@ -180,6 +274,8 @@ class Zygote:
         if self._selector is not None:
             self._selector.close()
         self._channel.close()
+        if self._door is not None:
+            self._door.close()
         for pidfd in self._children:
             os.close(pidfd)
         out, err, channel, *rest = fds

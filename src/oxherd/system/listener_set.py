@@ -187,6 +187,16 @@ class ListenerSet:
             self._slots = max(self._slots, 1 if slot == SHARED else int(slot) + 1)
         return tuple(refused)
 
+    def key_of(self, fd: int, slot: int) -> str | None:
+        """Return the key that a listener of a slot has, by its address; None where it is none of this set's.
+
+        Args:
+            fd: The listener; it stays the caller's.
+            slot: Whose it is, unless all slots share it.
+        """
+        address = next((one for one in self._addresses if _is(fd, one)), None)
+        return None if address is None else self._key(address, slot)
+
     # -- using --------------------------------------------------------------------------------------------------
 
     def of(self, slot: int, addresses: Iterable[Address] | None = None) -> list[tuple[str, socket.socket]]:

@@ -101,9 +101,13 @@ class Machine:
         known: Collection[int],
         pipes: Collection[int],
         table: ProcessTable | None = None,
+        *,
+        anywhere: bool = False,
     ) -> list[int]:
-        """Return what an incarnation left to its subreaper."""
+        """Return what an incarnation left to its subreaper, or to anybody."""
         own = os.getpid()
+        if anywhere:
+            return tree.strays_of(mark, main_pid, known, pipes, table=table)
         table = self.survey(known) if table is None else table
         if table is None:
             return []
@@ -120,6 +124,24 @@ class Machine:
     def start_ticks(self, pid: int) -> int:
         """Return the kernel's start time of a process."""
         return identity.start_ticks(pid) or 0
+
+    def hold(self, pid: int, start_ticks: int) -> int | None:
+        """Return a pidfd of the process that was started then."""
+        from oxherd.system import adopt  # noqa: PLC0415 - only where an earlier supervisor has left something
+
+        return adopt.hold(pid, start_ticks)
+
+    def output_of(self, pids: Iterable[int], inode: int) -> int:
+        """Return a new descriptor that reads a pipe some process writes to."""
+        from oxherd.system import adopt  # noqa: PLC0415
+
+        return adopt.output_of(pids, inode)
+
+    def borrow(self, pid: int, pidfd: int, inodes: Collection[int]) -> dict[int, int]:
+        """Return copies of a process's sockets."""
+        from oxherd.system import borrow  # noqa: PLC0415 - only where a supervisor takes over what passed its listeners
+
+        return borrow.borrow_sockets(pid, pidfd, inodes)
 
     def sample(self, pid: int) -> resources.TreeSample:
         """Return memory and CPU of a tree."""

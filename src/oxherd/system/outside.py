@@ -22,6 +22,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from oxherd.system.borrow import Libc, borrow
 from oxherd.system.identity import read_file
 
 TYPE_CHECKING = False
@@ -36,9 +37,6 @@ _EPOLL = "anon_inode:[eventpoll]"
 _ESTABLISHED = b"01"
 _UNIX_CONNECTED = b"03"
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
-# linux/sched.h; and the number of pidfd_getfd(2), which every architecture but Alpha shares.
-_CLONE_FILES = 0x400
-_PIDFD_GETFD = 438
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +193,7 @@ def _in_a_table_of_its_own(watching: tuple[tuple[int, int, int], ...], inode: in
     troubles: list[OSError] = []
 
     def work() -> None:
-        libc = _Libc()
+        libc = Libc()
         try:
             libc.unshare()
         except OSError as error:
@@ -227,13 +225,13 @@ def _in_a_table_of_its_own(watching: tuple[tuple[int, int, int], ...], inode: in
     return sum(counts), troubles[0] if troubles else None
 
 
-def _unregister(libc: _Libc, pid: int, epoll: int, number: int, inode: int) -> int:
+def _unregister(libc: Libc, pid: int, epoll: int, number: int, inode: int) -> int:
     """Take one listener out of one epoll; return 1, or 0 where it is not in it any more."""
     import select  # noqa: PLC0415
 
     pidfd = os.pidfd_open(pid)
     borrowed = libc.getfd(pidfd, epoll)
-    listener = _borrow(libc, pid, pidfd, number, inode)
+    listener = borrow(libc, pid, pidfd, number, inode)
     # Neither of them may lie where the listener has to go; the pidfd is not needed any more.
     while number in {borrowed, listener}:
         borrowed, listener = os.dup(borrowed), os.dup(listener)
@@ -244,54 +242,6 @@ def _unregister(libc: _Libc, pid: int, epoll: int, number: int, inode: int) -> i
         except FileNotFoundError:
             return 0
     return 1
-
-
-def _borrow(libc: _Libc, pid: int, pidfd: int, number: int, inode: int) -> int:
-    """Return a descriptor of the listener: the program's own, whatever number it has there by now.
-
-    Raises:
-        OSError: It may not be borrowed, or the program has it no more.
-    """
-    link = f"socket:[{inode}]"
-    folder = f"/proc/{pid}/fd"
-    for name in (str(number), *os.listdir(folder)):
-        try:
-            if os.readlink(f"{folder}/{name}") == link:
-                return libc.getfd(pidfd, int(name))
-        except FileNotFoundError:
-            continue
-    raise OSError(errno.EBADF, "the listener is closed there")
-
-
-class _Libc:
-    """The two calls that Python 3.11 does not have."""
-
-    __slots__ = ("_ctypes", "_libc")
-
-    def __init__(self) -> None:
-        import ctypes  # noqa: PLC0415 - half a megabyte, only where a program is stopped from outside
-
-        self._ctypes = ctypes
-        self._libc = ctypes.CDLL(None, use_errno=True)
-
-    def unshare(self) -> None:
-        """Give the calling thread a copy of the table of descriptors."""
-        if self._libc.unshare(_CLONE_FILES) != 0:
-            self._fail()
-
-    def getfd(self, pidfd: int, number: int) -> int:
-        """Return a copy of a descriptor of another process."""
-        to_long = self._ctypes.c_long
-        call = self._libc.syscall
-        call.restype = to_long
-        copy = int(call(to_long(_PIDFD_GETFD), to_long(pidfd), to_long(number), to_long(0)))
-        if copy < 0:
-            self._fail()
-        return copy
-
-    def _fail(self) -> None:
-        number = self._ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 # -- draining ---------------------------------------------------------------------------------------------------------

@@ -47,6 +47,27 @@ class PassedHandle:
         self._folder = ""
         self._caller: socket.socket | None = None
 
+    @property
+    def inodes(self) -> list[int]:
+        """What its listeners are known by in every process that has them."""
+        return [os.fstat(sock.fileno()).st_ino for sock in self.sockets]
+
+    @classmethod
+    def again(cls, sockets: Iterable[socket.socket], private: str) -> PassedHandle:
+        """Return the handle of a program that another supervisor has started, and that has long begun to accept.
+
+        Args:
+            sockets: The listeners it was given.
+            private: Path of its private listener, or "".
+        """
+        self = cls(sockets)
+        self.private = private
+        self.accepts = self.sized = True
+        folder = os.path.dirname(private)
+        if folder.startswith(f"{_FOR_ALL}/oxherd-"):
+            self._folder = folder
+        return self
+
     # -- the private listener -----------------------------------------------------------------------------------
 
     def open(self, directory: str, name: str) -> int:

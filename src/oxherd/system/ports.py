@@ -67,6 +67,9 @@ class Sink(Protocol):
     def open_pipe(self, slot: int) -> Pipe:
         """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
 
+    def attach(self, slot: int, read_fd: int) -> Pipe:
+        """Go on reading a pipe that an earlier supervisor made; takes over the descriptor."""
+
     def note(self, slot: int, text: str) -> None:
         """Write a line of Oxherd's own."""
 
@@ -111,10 +114,13 @@ class System(Protocol):
         known: Collection[int],
         pipes: Collection[int],
         table: ProcessTable | None = None,
+        *,
+        anywhere: bool = False,
     ) -> list[int]:
         """Return what lives on of an incarnation whose main pid is gone, or beside one that lives.
 
-        ``table`` is a `survey` made after that main pid was gone; without one there is a look of its own.
+        ``table`` is a `survey` made after that main pid was gone; without one there is a look of its own. ``anywhere``: its
+        orphans have not fallen to this supervisor, because an earlier one had started it.
         """
 
     def kill_all(self, pids: Iterable[int], signum: int) -> None:
@@ -122,6 +128,15 @@ class System(Protocol):
 
     def start_ticks(self, pid: int) -> int:
         """Return the kernel's start time of a process in clock ticks, 0 when it is gone."""
+
+    def hold(self, pid: int, start_ticks: int) -> int | None:
+        """Return a pidfd of the process that was started then, None where it is gone; raises OSError."""
+
+    def output_of(self, pids: Iterable[int], inode: int) -> int:
+        """Return a new descriptor that reads a pipe some process writes to, -1 where none of them has it."""
+
+    def borrow(self, pid: int, pidfd: int, inodes: Collection[int]) -> dict[int, int]:
+        """Return copies of a process's sockets by inode; raises OSError where they may not be borrowed."""
 
     def sample(self, pid: int) -> TreeSample:
         """Return memory and CPU of a process tree."""

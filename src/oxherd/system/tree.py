@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable
 
-__all__ = ["ProcessTable", "children", "descendants", "exterminate", "kill_all", "orphans_of", "send"]
+__all__ = ["ProcessTable", "children", "descendants", "exterminate", "kill_all", "orphans_of", "send", "strays_of"]
 
 
 class ProcessTable:
@@ -141,6 +141,37 @@ def orphans_of(
         if stat.living and pid not in known and _belongs(stat, table.mark(pid), mark, session, links):
             found += [pid, *table.descendants(pid, known)]
     return found
+
+
+def strays_of(
+    mark: str,
+    main_pid: int,
+    known: Container[int],
+    pipes: Collection[int] = (),
+    *,
+    table: ProcessTable | None = None,
+) -> list[int]:
+    """Return what an incarnation left behind whose orphans have not fallen to this process, as an earlier one had started it.
+
+    Args:
+        mark: The OXHERD_MARK of the incarnation.
+        main_pid: The pid its main process has, or had; 0 if it never had one.
+        known: Pids of the supervisor's own children, which are never leftovers.
+        pipes: Inode numbers of the log pipes of the incarnation.
+        table: What was read in this turn of the loop, after the main process was seen dead; read anew without it.
+
+    Returns:
+        Whoever carries the mark or belongs to it, with everything below, without dead ones.
+    """
+    table = ProcessTable.scan() if table is None else table
+    session = 0 if main_pid in known and mark_of(main_pid) not in (mark, None) else main_pid
+    links = {f"pipe:[{inode}]" for inode in pipes}
+    found: dict[int, None] = {}
+    for pid, stat in table.processes.items():
+        outside = pid in known or pid == os.getpid() or not stat.living
+        if not outside and _belongs(stat, table.mark(pid), mark, session, links):
+            found.update(dict.fromkeys((pid, *table.descendants(pid, known))))
+    return list(found)
 
 
 def _belongs(stat: ProcStat, found: str | None, mark: str, session: int, links: set[str]) -> bool:

@@ -185,16 +185,12 @@ def test_sigterm_ends_the_zygote_alone(zygote):
     assert worker.request("/").status == 200
 
 
-@pytest.mark.parametrize("how", ["end", "hang up"])
-def test_it_goes_when_it_is_no_longer_needed(zygote, how):
+def test_it_goes_when_it_is_no_longer_needed(zygote):
     one = zygote()
     one.ready()
     worker = one.fork()
     worker.started()
-    if how == "end":
-        one.tell("end")
-    else:
-        one.hang_up()
+    one.tell("end")
     assert one.exit_code() == 0
     assert worker.request("/").status == 200
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, differences, job_of, title_of, worker_environment
@@ -42,7 +43,7 @@ class Births:
         cgroups: Hard limits.
         executor: Takes the process, or why there is none.
         zygotes: Fork the others.
-        directory: Where private listeners have their files.
+        directory: Where private listeners and doors have their files.
         said: Takes what a worker says.
     """
 
@@ -67,6 +68,8 @@ class Births:
         self._zygotes = zygotes
         self._directory = directory
         self._said = said
+        # A supervisor that has replaced itself has its predecessor's pid, and beside its own the files of that one's workers.
+        self._prefix = f"{os.getpid():x}-{time.monotonic_ns():x}"
         self._token = 0
         self._waiting: dict[InstanceHandle, tuple[Release, Callable[[ZygoteHandle | None], None]]] = {}
 
@@ -82,10 +85,12 @@ class Births:
         self._waiting[handle] = (release, decided)
         try:
             self._zygotes.when_decided(host, release, decided)
-        except OSError as error:
+        except (OxherdError, OSError) as error:
             self._waiting.pop(handle, None)
             self._zygotes.forget(release, decided)
-            self._executor.could_not(handle, number, OxherdError(f"making its channel: {error.strerror}"))
+            if isinstance(error, OSError):
+                error = OxherdError(f"making its channel: {error.strerror}")
+            self._executor.could_not(handle, number, error)
 
     def cancel(self, handle: InstanceHandle) -> None:
         """The incarnation is not wanted any more: end its waiting, if it waits for an import."""
@@ -114,11 +119,27 @@ class Births:
             # No descriptors, no memory for its meters: the machine's trouble, which may pass.
             self._executor.could_not(handle, number, OxherdError(f"making its pipes: {error.strerror}"))
 
+    def rejoin(self, handle: InstanceHandle, private: str, door: str) -> None:
+        """Take over the worker of an instance that an earlier supervisor had; what it says is heard as ever.
+
+        Args:
+            handle: The instance.
+            private: Path of its private listener.
+            door: Path of its door.
+
+        Raises:
+            OSError: Nobody is behind the door.
+        """
+        worker: WorkerHandle = WorkerHandle.rejoin(
+            self._loop, private, door, lambda message, fds: self._heard(handle, worker, message, fds), lambda: None
+        )
+        handle.worker = worker
+
     def _prepare(self, handle: InstanceHandle) -> None:
         sink, error_sink = self._sinks.of(handle.process)
         self._token += 1
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        worker = WorkerHandle(self._loop, self._directory, f"{os.getpid():x}-{self._token:x}")
+        worker = WorkerHandle(self._loop, self._directory, f"{self._prefix}-{self._token:x}")
         handle.worker = worker
         worker.connect(lambda message, fds: self._heard(handle, worker, message, fds), lambda: None)
         handle.pipes = [sink.open_pipe(handle.slot)]

@@ -76,9 +76,11 @@ class Hosting:
             system=supervisor.system,
             children=children,
             sinks=sinks,
+            directory=directory,
             tell=lambda host, kind, text: supervisor.tell(kind, text, host.process),
+            journal=supervisor.journal,
         )
-        self._births = Births(
+        self.births = Births(
             loop=supervisor.loop,
             system=supervisor.system,
             sinks=sinks,
@@ -93,6 +95,7 @@ class Hosting:
         self.passing = Passing(supervisor, self, os.path.join(home.runtime, "workers"))
         self.leaving = Leaving(supervisor)
         self._observers: list[Callable[[InstanceHandle], None]] = []
+        self.reuniting = False  # workers of an earlier supervisor are being taken over: nobody is moved meanwhile
         self.failures: dict[ProcessHandle, dict[str, object] | None] = {}
         self._recycling = Recycling(supervisor, self)
         supervisor.need_rolls().when_free(self._recycling.again)
@@ -193,7 +196,7 @@ class Hosting:
             self._executor.could_not(handle, number, told)
             return
         self._recycling.expect(handle.process)
-        self._births.begin(host, handle, number)
+        self.births.begin(host, handle, number)
 
     def changed(self, handle: InstanceHandle) -> None:
         """An instance of any kind has changed."""
@@ -204,7 +207,7 @@ class Hosting:
         self.passing.changed(host, handle)
         machine = handle.machine
         if machine.state is State.SPAWNING and machine.desired is Desired.DOWN:
-            self._births.cancel(handle)
+            self.births.cancel(handle)
         if machine.state is State.RUNNING and handle.worker is not None:
             release = host.releases.get(machine.generation)
             if release is not None:
@@ -217,6 +220,8 @@ class Hosting:
 
     def settle(self, host: Host) -> None:
         """Look again who accepts where, and let go of releases nobody needs."""
+        if self.reuniting:
+            return
         if host.process.wanted and not self._supervisor.ending:
             # Among workers that are all on their way out there is nobody to lend to.
             self.lending.settle(host)
@@ -337,8 +342,27 @@ class Hosting:
                 handle.failure = message
             case "recycle":
                 self._recycling.asked(handle)
+            case "here-end" if not self.reuniting:
+                self._late(host, handle, worker)
             case _:
                 pass
+
+    def due(self, handle: InstanceHandle) -> None:
+        """A worker that was taken over had asked to be replaced."""
+        self._recycling.asked(handle)
+
+    def _late(self, host: Host, handle: InstanceHandle, worker: WorkerHandle) -> None:
+        """A worker that was blocked when it was taken over has come by its door at last."""
+        listeners = worker.take_listeners()
+        refused = listeners if host.listeners is None else host.listeners.adopt(listeners)
+        for key in refused:
+            os.close(listeners[key])
+        self._supervisor.announce(handle, "back", "it has answered at its door")
+        if worker.started and handle.machine.state in _SERVING:
+            self._started(handle)
+            if handle.machine.state is State.RUNNING and handle.spec.health is not None:
+                self._supervisor.duties.probe(handle)
+        self.settle(host)
 
     def _started(self, handle: InstanceHandle) -> None:
         supervisor = self._supervisor

@@ -7,9 +7,11 @@ fork that was asked for and not answered is asked for again, of the next zygote.
 from __future__ import annotations
 
 import os
+import time
 
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, job_of, title_of
+from oxherd.daemon.remembering import pipe_inodes
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.zygote_handle import ZygoteHandle, ZygoteState
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
     from oxherd.daemon.children import Children
     from oxherd.daemon.hosting.host import Host, Release
+    from oxherd.daemon.journal import Journal
     from oxherd.daemon.sinks import Sinks
     from oxherd.system.loop import Loop
     from oxherd.system.ports import Pipe, System
@@ -45,7 +48,9 @@ class Zygotes:
         system: Starts them.
         children: Hears of their end, and of the end of what they forked.
         sinks: Where their output goes.
+        directory: Where their doors have their files.
         tell: Takes (host, event kind, text) for the event log.
+        journal: Knows them when this supervisor is gone.
     """
 
     def __init__(
@@ -55,14 +60,20 @@ class Zygotes:
         system: System,
         children: Children,
         sinks: Sinks,
+        directory: str,
         tell: Callable[[Host, str, str], None],
+        journal: Journal,
     ) -> None:
         """Start nothing yet."""
         self._loop = loop
         self._system = system
         self._children = children
         self._sinks = sinks
+        self._directory = directory
         self._tell = tell
+        self._journal = journal
+        self._prefix = f"z{os.getpid():x}-{time.monotonic_ns():x}"
+        self._token = 0
 
     # -- the way of a worker ------------------------------------------------------------------------------------
 
@@ -98,8 +109,12 @@ class Zygotes:
     def start(self, host: Host, release: Release) -> None:
         """Exec the zygote of a release; what comes of it decides the queue."""
         pipes: list[Pipe] = []
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._token += 1
         zygote = ZygoteHandle(
             self._loop,
+            self._directory,
+            f"{self._prefix}-{self._token:x}",
             lambda message, fds: self._said(host, release, zygote, message, fds),
             lambda: self._closed(host, release, zygote),
         )
@@ -117,10 +132,70 @@ class Zygotes:
             self._decided(release, zygote)
             return
         stack = host.process.stack.name
-        self._children.adopt(launch, lambda status: self._ended(host, release, launch, pipes, status))
+        self._watch(host, release, zygote, launch, pipes)
         job = job_of(release.spec, stack, release.generation)
         zygote.launched(launch.pid, launch.pidfd, job, title_of(None, release.spec, stack, release.generation))
         release.timer = self._loop.call_later(release.host.boot_timeout, lambda: self._too_slow(release, launch))
+
+    def _watch(
+        self,
+        host: Host,
+        release: Release,
+        zygote: ZygoteHandle,
+        launch: Launch,
+        pipes: list[Pipe],
+        *,
+        old: bool = False,
+    ) -> None:
+        """See to its process until its end, and write down that it is there."""
+
+        def ended(status: ExitStatus) -> None:
+            self._journal.forget_instance(self.mark(host, release))
+            self._ended(host, release, launch, pipes, status)
+
+        self._journal.save_instance(
+            self.mark(host, release),
+            {
+                "pid": launch.pid,
+                "ticks": self._system.start_ticks(launch.pid),
+                "door": zygote.door,
+                "pipes": pipe_inodes(pipes),
+            },
+        )
+        self._children.adopt(launch, ended, stranger=old)
+
+    def rejoin(self, host: Host, release: Release, launch: Launch, door: str, pipes: list[Pipe]) -> ZygoteHandle | None:
+        """Take over the zygote of a release that an earlier supervisor had; None, and it is ended, where it is deaf.
+
+        Args:
+            host: Whose.
+            release: Of which generation.
+            launch: Its process.
+            door: Where its door is.
+            pipes: Its output.
+        """
+        try:
+            zygote: ZygoteHandle = ZygoteHandle.rejoin(
+                self._loop,
+                door,
+                lambda message, fds: self._said(host, release, zygote, message, fds),
+                lambda: self._closed(host, release, zygote),
+            )
+        except OSError as error:
+            self._tell(host, "zygote-died", f"a zygote does not answer at its door ({error.strerror}); it is ended")
+            self._system.signal(launch.pid, launch.pidfd, _SIGKILL)
+            for pipe in pipes:
+                pipe.finish()
+            launch.close()
+            return None
+        zygote.pid, zygote.pidfd = launch.pid, launch.pidfd
+        release.zygote = zygote
+        self._watch(host, release, zygote, launch, pipes, old=True)
+        return zygote
+
+    def abandon(self, zygote: ZygoteHandle) -> None:
+        """One that was taken over says nothing: it is ended, and its end is what tells the rest."""
+        self._system.signal(zygote.pid, zygote.pidfd, _SIGKILL)
 
     def _launch(self, host: Host, release: Release, zygote: ZygoteHandle, pipes: list[Pipe]) -> Launch:
         spec, stack = release.spec, host.process.stack
@@ -158,6 +233,8 @@ class Zygotes:
         self, host: Host, release: Release, zygote: ZygoteHandle, message: dict[str, object], fds: list[int]
     ) -> None:
         match message["kind"]:
+            case "here-end":
+                release.facts = zygote.facts
             case "ready":
                 release.cancel_timer()
                 release.deaths = 0
@@ -217,9 +294,9 @@ class Zygotes:
         zygote = release.zygote
         if zygote is not None and zygote.state is not ZygoteState.GONE:
             booting = zygote.state is ZygoteState.BOOTING
-            zygote.end()
+            told = zygote.end()
             zygote.state = ZygoteState.GONE
-            if booting and zygote.pid:
+            if (booting or not told) and zygote.pid:
                 # An import hears nothing until it is over.
                 self._system.signal(zygote.pid, -1, _SIGKILL)
 

@@ -158,9 +158,11 @@ class Running:
         before = process.instances.get(slot)
         process.others.remove(handle)
         process.instances[slot] = handle
+        self._supervisor.remember(handle)  # first: what has a place is known to have it, whatever happens now
         if before is not None:
             process.others.append(before)
             self._displaced[handle] = before
+            self._supervisor.remember(before)
             if before.down and slot in self._told_to_go:
                 before.retired = True
                 self._supervisor.drop(before)
@@ -193,6 +195,7 @@ class Running:
             if before is not None and before in process.others and not before.retired:
                 process.others.remove(before)
                 process.instances[slot] = before
+                self._supervisor.remember(before)
             else:
                 del process.instances[slot]
         self._end(handle)
@@ -262,6 +265,7 @@ class Running:
     def _unpin(self, handle: InstanceHandle) -> None:
         """From now on it is an instance like any other, restarts included."""
         handle.pinned = None
+        self._supervisor.remember(handle)
         handle.machine = replace(handle.machine, policy=life_policy(handle.spec))
 
     # -- what happens -------------------------------------------------------------------------------------------

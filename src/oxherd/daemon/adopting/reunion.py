@@ -1,0 +1,286 @@
+"""Hosted processes find together again: workers and zygotes at their doors, listeners that only they still have.
+
+A worker that outlived its supervisor waits at its door and serves on meanwhile (`oxherd.host.door`). All doors are knocked at
+together; each answers within a millisecond or so, and who does not within a second is blocked: it is asked no more, its
+listeners are borrowed, and what it says later is taken then. Programs that were passed their listeners have no door; what they
+hold is borrowed (`oxherd.system.borrow`), where the machine lets that be done.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oxherd.core.events import BecameReady
+from oxherd.core.instance import State
+from oxherd.daemon.adopting.survivors import zygotes_of
+from oxherd.system.listener_set import ListenerSet
+from oxherd.system.listeners import parse_bind
+from oxherd.system.passed_handle import PassedHandle
+from oxherd.system.reaper import decoded
+from oxherd.system.spawn import Launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from oxherd.core.exits import ExitStatus
+    from oxherd.daemon.adopting.survivors import Survivor, ZygoteRecord
+    from oxherd.daemon.handles import InstanceHandle, ProcessHandle
+    from oxherd.daemon.hosting.host import Host
+    from oxherd.daemon.hosting.hosting import Hosting
+    from oxherd.daemon.sinks import Sinks
+    from oxherd.daemon.supervisor import Supervisor
+    from oxherd.system.zygote_handle import ZygoteHandle
+
+__all__ = ["Reunion"]
+
+# Seconds all doors together get.
+_PATIENCE = 1.0
+_SIGKILL = 9
+
+
+class Reunion:
+    """Brings hosted and passed processes back together with what belongs to them.
+
+    Args:
+        supervisor: Whose they are.
+        sinks: Where the output of zygotes goes.
+        entries: The journal.
+        inherited: Listeners this very process has kept through an upgrade, by process (``STACK MARK/NAME``) and key.
+
+    Attributes:
+        pids: Zygotes that were taken over.
+        statuses: How children of zygotes ended while nobody listened, by pid.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        sinks: Sinks,
+        entries: Mapping[str, Mapping[str, object]],
+        inherited: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Knock at no door yet."""
+        self._supervisor = supervisor
+        self._sinks = sinks
+        self._entries = entries
+        self._inherited = {process: dict(listeners) for process, listeners in inherited.items()}
+        self._served: list[Survivor] = []
+        self._zygotes: dict[int, ZygoteHandle] = {}
+        self._forkers: set[tuple[ProcessHandle, int]] = set()
+        self._notes: dict[str, list[str]] = {}
+        self.pids: set[int] = set()
+        self.statuses: dict[int, ExitStatus] = {}
+
+    # -- knocking -----------------------------------------------------------------------------------------------
+
+    def call(self, survivors: Sequence[Survivor]) -> None:
+        """Knock at the doors of everybody who is served for, and of their zygotes; nobody is waited for."""
+        self._served = [
+            one
+            for one in survivors
+            if one.handle is not None and (one.handle.spec.hosted or one.handle.spec.passed) and (one.alive or one.lost)
+        ]
+        if not self._served:
+            return
+        hosting = self._supervisor.need_hosting()
+        hosting.reuniting = True
+        for survivor in self._served:
+            if survivor.alive and survivor.handle is not None and survivor.handle.spec.hosted:
+                self._knock(hosting, survivor, survivor.handle)
+        for process in {one.handle.process for one in self._served if one.handle is not None}:
+            for record in zygotes_of(process.stack, process.name, self._entries):
+                self._rejoin(hosting, process, record)
+
+    def _knock(self, hosting: Hosting, survivor: Survivor, handle: InstanceHandle) -> None:
+        record = survivor.record
+        host = hosting.host(handle.process)
+        host.release(record.remembered.generation, handle.spec, handle.env)
+        try:
+            hosting.births.rejoin(handle, record.private, record.door)
+        except OSError as error:
+            self._note(survivor, f"it does not answer at its door ({error.strerror}) and is replaced")
+
+    def _rejoin(self, hosting: Hosting, process: ProcessHandle, record: ZygoteRecord) -> None:
+        host = hosting.host(process)
+        release = host.releases.get(record.generation)
+        if release is None and record.generation == process.generation and process.spec.hosted:
+            release = host.release(record.generation, process.spec, process.stack.env)
+        pidfd = self._supervisor.system.hold(record.pid, record.ticks) if release is not None else None
+        if release is None or pidfd is None:
+            self._supervisor.journal.forget_instance(record.mark)
+            return
+        pipes = []
+        sinks = self._sinks.of(process)
+        for sink, inode in zip((sinks[0], sinks[1] or sinks[0]), record.pipes, strict=False):
+            fd = self._supervisor.system.output_of([record.pid], inode)
+            if fd >= 0:
+                pipes.append(sink.attach(0, fd))
+        zygote = hosting.zygotes.rejoin(host, release, Launch(record.pid, pidfd), record.door, pipes)
+        if zygote is not None:
+            self._zygotes[record.pid] = zygote
+            self._forkers.add((process, record.generation))
+            self.pids.add(record.pid)
+
+    def forked(self, survivor: Survivor) -> bool:
+        """Whether a zygote that lives is the parent of an instance, so that it tells how it ends."""
+        handle = survivor.handle
+        return handle is not None and (handle.process, survivor.record.remembered.generation) in self._forkers
+
+    def told_to_go(self, survivor: Survivor) -> bool:
+        """Whether one that was being stopped has certainly been told: a worker is asked, and told again if it was not."""
+        return survivor.handle is not None
+
+    # -- what they say ------------------------------------------------------------------------------------------
+
+    def complete(self) -> None:
+        """Wait until everybody has answered, or has had the time; then put everything in its place."""
+        hosting = self._supervisor.hosting
+        if hosting is None or not self._served:
+            return
+        self._wait()
+        for zygote in self._zygotes.values():
+            self._take_over(hosting, zygote)
+        for process in {one.handle.process for one in self._served if one.handle is not None}:
+            self._listen(hosting.host(process), process)
+        hosting.reuniting = False
+        for survivor in self._served:
+            handle = survivor.handle
+            if handle is not None and survivor.alive and handle.worker is not None:
+                self._go_on(hosting, survivor, handle)
+        for host in hosting.hosts():
+            hosting.settle(host)
+
+    def _wait(self) -> None:
+        loop = self._supervisor.loop
+        deadline = loop.now() + _PATIENCE
+        while (left := deadline - loop.now()) > 0:
+            workers = (one.handle.worker for one in self._served if one.handle is not None)
+            silent = any(worker is not None and worker.hears and not worker.here for worker in workers)
+            booting = any(not zygote.here and zygote.channel.open for zygote in self._zygotes.values())
+            if not silent and not booting:
+                return
+            loop.run_once(left)
+
+    def _take_over(self, hosting: Hosting, zygote: ZygoteHandle) -> None:
+        """What a zygote knows of its children: how some ended, and who of them nobody has written down."""
+        system = self._supervisor.system
+        if not zygote.here:
+            # It still imports, or has lost its mind. Nobody waits for this import any more; its workers live on.
+            hosting.zygotes.abandon(zygote)
+            return
+        for pid, status in zygote.exits.items():
+            self.statuses[pid] = decoded(status)
+            self._supervisor.executor.told(pid, status)
+        known = {one.pid for one in self._served if one.alive}
+        for pid, (_, pidfd) in zygote.take_children().items():
+            if pid not in known:
+                # It was forked, and its supervisor died before it could write that down.
+                system.signal(pid, pidfd, _SIGKILL)
+            if pidfd >= 0:
+                os.close(pidfd)
+
+    # -- listeners ----------------------------------------------------------------------------------------------
+
+    def _listen(self, host: Host, process: ProcessHandle) -> None:
+        """Give a process back the listeners that its instances hold, and open those that nobody has any more."""
+        spec = process.spec.host
+        members = [one for one in self._served if one.handle is not None and one.handle.process is process]
+        specs = [one.handle.spec.host for one in members if one.handle is not None]
+        binds = [text for each in (spec, *specs) if each is not None for text in each.bind]
+        if spec is None or not binds:
+            return
+        addresses = [parse_bind(text) for text in dict.fromkeys(binds)]
+        listeners = ListenerSet(addresses, balance=spec.balance, backlog=spec.backlog)
+        self._adopt(listeners, self._inherited.pop(f"{process.stack.mark}/{process.name}", {}))
+        for survivor in members:
+            handle = survivor.handle
+            if handle is None or not survivor.alive:
+                continue
+            if handle.worker is not None and handle.worker.here:
+                self._adopt(listeners, handle.worker.take_listeners())
+            elif handle.spec.hosted:
+                self._adopt(listeners, self._borrowed(survivor, None, handle))
+        for survivor in members:
+            handle = survivor.handle
+            if handle is not None and survivor.alive and handle.spec.passed:
+                self._pass_back(listeners, survivor, handle)
+        host.listeners = listeners
+        if process.wanted and (process.spec.hosted or all(one.handle and one.handle.passed for one in members)):
+            self._open_the_rest(listeners, process)
+
+    def _open_the_rest(self, listeners: ListenerSet, process: ProcessHandle) -> None:
+        from oxherd.errors import OxherdError  # noqa: PLC0415 - rare
+
+        try:
+            listeners.ensure(max(process.wanted_instances, listeners.slots))
+        except OxherdError as error:
+            # Whoever is started next meets the same, and then it is the reason of a start that fails.
+            self._supervisor.tell("adoption-trouble", f"a listener could not be opened: {error.message}", process)
+
+    def _adopt(self, listeners: ListenerSet, descriptors: Mapping[str, int]) -> None:
+        for key in listeners.adopt(descriptors):
+            os.close(descriptors[key])
+
+    def _borrowed(self, survivor: Survivor, inodes: Sequence[int] | None, handle: InstanceHandle) -> dict[str, int]:
+        """Return the listeners of a process that cannot hand them over itself, by key."""
+        from oxherd.system.adopt import listening_inodes  # noqa: PLC0415 - rare
+
+        wanted = listening_inodes() if inodes is None else set(inodes)
+        try:
+            found = self._supervisor.system.borrow(survivor.pid, survivor.pidfd, wanted)
+        except OSError as error:
+            text = f"its listeners could not be got back ({error.strerror}): a reload has to stop it first"
+            self._note(survivor, text)
+            return {}
+        keys: dict[str, int] = {}
+        assert handle.spec.host is not None
+        addresses = [parse_bind(text) for text in handle.spec.host.bind]
+        probe = ListenerSet(addresses, balance=handle.spec.host.balance)
+        for fd in found.values():
+            key = probe.key_of(fd, handle.slot)
+            if key is None or key in keys:
+                os.close(fd)
+            else:
+                keys[key] = fd
+        return keys
+
+    def _pass_back(self, listeners: ListenerSet, survivor: Survivor, handle: InstanceHandle) -> None:
+        assert handle.spec.host is not None
+        addresses = [parse_bind(text) for text in handle.spec.host.bind]
+        if len(listeners.of(handle.slot, addresses)) < len(addresses):
+            self._adopt(listeners, self._borrowed(survivor, survivor.record.sockets, handle))
+        sockets = [sock for _, sock in listeners.of(handle.slot, addresses)]
+        if len(sockets) == len(addresses):
+            handle.passed = PassedHandle.again(sockets, survivor.record.private)
+
+    # -- going on -----------------------------------------------------------------------------------------------
+
+    def _go_on(self, hosting: Hosting, survivor: Survivor, handle: InstanceHandle) -> None:
+        """A worker is one of this supervisor's from now on."""
+        supervisor, worker, machine = self._supervisor, handle.worker, handle.machine
+        assert worker is not None
+        if not worker.here:
+            if worker.hears:
+                self._note(survivor, "it does not answer yet")
+            return
+        if survivor.record.remembered.state is State.RUNNING and machine.started_at is not None:
+            worker.ready_at = machine.since
+        if machine.state is State.STOPPING and not worker.draining and not machine.killed:
+            supervisor.executor.signal(handle, machine.policy.stop_signal)
+        elif worker.started and machine.state in {State.STARTING, State.RUNNING}:
+            if handle.spec.health is not None:
+                supervisor.duties.probe(handle)
+            elif machine.state is State.STARTING:
+                supervisor.feed(handle, BecameReady(machine.incarnation))
+        if worker.due:
+            hosting.due(handle)
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    def _note(self, survivor: Survivor, text: str) -> None:
+        self._notes.setdefault(survivor.key, []).append(text)
+
+    def notes_of(self, survivor: Survivor) -> list[str]:
+        """Return what could not be saved of an instance."""
+        return self._notes.get(survivor.key, [])
