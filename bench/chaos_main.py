@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,9 @@ def names(text: str) -> tuple[str, ...]:
     """Return the actions of a list with commas."""
     chosen = tuple(filter(None, text.split(",")))
     if unknown := set(chosen) - ACTIONS.keys():
-        raise argparse.ArgumentTypeError(f"no such action: {', '.join(sorted(unknown))}; there are {', '.join(ACTIONS)}")
+        raise argparse.ArgumentTypeError(
+            f"no such action: {', '.join(sorted(unknown))}; there are {', '.join(ACTIONS)}"
+        )
     return chosen
 
 
@@ -56,6 +59,8 @@ def main() -> int:
         keep_going=given.keep_going,
     )
     print(f"seed {options.seed}", file=sys.stderr)
+    # What is told to end takes its supervisor with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with leftovers.subreaper():
         outcome = Run(options, lambda text: print(text, file=sys.stderr, flush=True)).run()
     text = as_json(outcome)

@@ -6,6 +6,7 @@ it; everything else has to be as it was.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Done:
         gone: Pids that must not be shown any more.
         events: Kind, process (None: any) and a part of the text of events that have to be there.
         supervisor: Whether there may be another supervisor now.
+        unread: Programs that died while there was no supervisor: what was in their pipes is lost.
     """
 
     what: str
@@ -44,6 +46,7 @@ class Done:
     gone: frozenset[int] = frozenset()
     events: tuple[tuple[str, str | None, str], ...] = ()
     supervisor: bool = False
+    unread: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +130,7 @@ def kill_command(world: World, rng: Random) -> Done:
 def kill_supervisor(world: World, rng: Random) -> Done:
     """kill -9 of the supervisor; the services go on; the next verb brings a new one, which adopts what lives."""
     position = world.events.position()
-    pid = world.ox.kill_supervisor()
+    pid = world.kill_supervisor()
     world.traffic.answers(WHILE)
     verb = rng.choice([("status",), ("start",), ("apply",)])
     world.ox.ok(*verb)
@@ -139,7 +142,7 @@ def kill_supervisor(world: World, rng: Random) -> Done:
 def kill_supervisor_and_worker(world: World, rng: Random) -> Done:
     """While there is no supervisor a worker dies too; the next one replaces it."""
     _, label, worker = _worker(world, rng)
-    pid = world.ox.kill_supervisor()
+    pid = world.kill_supervisor()
     world.kill(worker)
     world.ox.ok("status")
     world.new_era()
@@ -148,22 +151,23 @@ def kill_supervisor_and_worker(world: World, rng: Random) -> Done:
 
 
 def kill_supervisor_and_command(world: World, rng: Random) -> Done:
-    """While there is no supervisor a command dies too; what it wrote is in the log all the same."""
+    """While there is no supervisor a command dies too, with what it wrote since: its pipe is nobody's any more."""
     name, victim = _command(world, rng)
-    pid = world.ox.kill_supervisor()
+    pid = world.kill_supervisor()
     world.traffic.answers(FEWER)
     world.kill(victim)
     world.ox.ok("status")
     world.new_era()
     what = f"pid {pid}, then {name}, pid {victim}"
-    return Done(what=what, touched=frozenset({name}), gone=frozenset({victim}), supervisor=True)
+    gone = frozenset({victim})
+    return Done(what=what, touched=frozenset({name}), gone=gone, supervisor=True, unread=gone)
 
 
 def kill_supervisor_twice(world: World, rng: Random) -> Done:
     """The new supervisor is killed as soon as there is one."""
-    first = world.ox.kill_supervisor()
+    first = world.kill_supervisor()
     world.ox.ok("status")
-    second = world.ox.kill_supervisor()
+    second = world.kill_supervisor()
     world.ox.ok("status")
     world.new_era()
     return Done(what=f"pids {first} and {second}", supervisor=True)
@@ -263,7 +267,7 @@ def kill_supervisor_in_reload(world: World, rng: Random) -> Done:
     position = world.events.position()
     with world.verb("reload", service) as verb:
         world.events.wait(position, "reloading", service, meanwhile=verb.ended)
-        pid = world.ox.kill_supervisor()
+        pid = world.kill_supervisor()
         code = verb.wait()
     world.traffic.answers(FEWER)
     world.ox.ok("status")
@@ -306,7 +310,9 @@ def stop_and_start(world: World, rng: Random) -> Done:
 def edit(world: World, rng: Random) -> Done:
     """A good edit of the oxfile and `oxherd apply`: only what changed is touched."""
     stack = world.stack
-    what = rng.choice(["a comment", "extra", "writer", "single", *SERVICES, *(f"workers of {name}" for name in SERVICES)])
+    what = rng.choice(
+        ["a comment", "extra", "writer", "single", *SERVICES, *(f"workers of {name}" for name in SERVICES)]
+    )
     name = what.rpartition(" ")[2]
     touched = frozenset({name})
     if what == "a comment":
@@ -355,17 +361,16 @@ def fill_disk(world: World, rng: Random) -> Done:
     assert world.stack.spill is not None
     position = world.events.position()
     ballast = world.stack.spill / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError as full:
-            assert full.errno == 28, full
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    full = os.statvfs(world.stack.spill).f_bavail
+    assert full == 0, f"the disk has {full} blocks left"
     world.events.wait(position, "log-trouble", "spiller")
     world.traffic.answers(FEWER)
     ballast.unlink()
     world.events.wait(position, "log-recovered", "spiller")
-    return Done(what=str(rng.random())[:4], events=(("log-trouble", "spiller", "No space left"),))
+    return Done(what=f"{world.stack.spill.name} is full", events=(("log-trouble", "spiller", "No space left"),))
 
 
 def remove_socket(world: World, rng: Random) -> Done:
@@ -381,6 +386,7 @@ def remove_socket(world: World, rng: Random) -> Done:
 
 def upgrade(world: World, rng: Random) -> Done:
     """`oxherd daemon upgrade`: the same supervisor pid, the same children."""
+    world.survivors = set(world.ox.marked())
     world.ox.hang_up()
     world.ox.ok("daemon", "upgrade")
     world.new_era()

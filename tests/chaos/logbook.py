@@ -77,6 +77,7 @@ class LogBook:
     Attributes:
         doubled, lost, torn: Lines that stand there again, are missing between two that are there, or are no line of anybody.
         dropped: Lines that Oxherd itself says it dropped.
+        unread: Lines that were in the pipe of a program that died while there was no supervisor, and died with it.
     """
 
     def __init__(self, path: Path, counters: Path) -> None:
@@ -84,7 +85,7 @@ class LogBook:
         self._tail = Tail(path)
         self._counters = counters
         self._next: dict[str, int] = {}
-        self.doubled = self.lost = self.dropped = 0
+        self.doubled = self.lost = self.dropped = self.unread = 0
         self.torn: list[str] = []
         self.findings: list[str] = []
 
@@ -116,7 +117,9 @@ class LogBook:
     def behind(self, written: dict[str, int]) -> dict[str, int]:
         """Return how many lines are not there yet of those that had been written, by incarnation."""
         self.read()
-        return {name: count - self._next.get(name, 0) for name, count in written.items() if count > self._next.get(name, 0)}
+        return {
+            name: count - self._next.get(name, 0) for name, count in written.items() if count > self._next.get(name, 0)
+        }
 
     def beyond(self) -> dict[str, int]:
         """Return the incarnations of which the log holds more lines than they can have written."""
@@ -124,6 +127,14 @@ class LogBook:
         written = self.written()
         # One line may have been written and not counted.
         return {name: count for name, count in held.items() if count > written.get(name, 0) + 1}
+
+    def forgive(self, pid: int) -> None:
+        """Take as unread what a process wrote last: nobody held its pipe when it died."""
+        self.read()
+        for name, count in self.written().items():
+            if name.startswith(f"{pid}-"):
+                self.unread += max(0, count - self._next.get(name, 0))
+                self._next[name] = max(count, self._next.get(name, 0))
 
     def written(self) -> dict[str, int]:
         """Return the lines that each incarnation says it has written."""

@@ -73,28 +73,54 @@ def growth(outcome: Outcome) -> list[dict[str, Any]]:
     return found
 
 
+def top(eras: list[dict[str, Any]]) -> float:
+    """Return the most memory any supervisor had at its end, bytes."""
+    return max(float(era["last_bytes"]) for era in eras)
+
+
 def table(outcome: Outcome) -> str:
     """Return it as Markdown."""
-    heads = ("action", "times", "requests", "lost, allowed", "lost, disallowed", "harness", "longest stall, ms", "violations")
+    heads = (
+        "action",
+        "times",
+        "requests",
+        "lost, allowed",
+        "lost, disallowed",
+        "harness",
+        "longest stall, ms",
+        "violations",
+    )
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     sums = by_action(outcome)
     for name, row in sorted(sums.items()):
         cells = [row["count"], row["requests"], row["allowed"], row["disallowed"], row["harness"]]
         lines.append(f"| {name} | {' | '.join(map(str, cells))} | {1000 * row['stall']:.0f} | {row['violations']} |")
-    total = {key: sum(row[key] for row in sums.values()) for key in ("count", "requests", "allowed", "disallowed", "harness", "violations")}
-    lines.append(f"| **all** | {total['count']} | {total['requests']} | {total['allowed']} | {total['disallowed']} | {total['harness']} | | {total['violations']} |")
+    total = {
+        key: sum(row[key] for row in sums.values())
+        for key in ("count", "requests", "allowed", "disallowed", "harness", "violations")
+    }
+    lines.append(
+        f"| **all** | {total['count']} | {total['requests']} | {total['allowed']} | {total['disallowed']} | {total['harness']} | | {total['violations']} |"
+    )
     lines += [f"\nskipped: {name}: {reason}" for name, reason in outcome.skipped.items()]
     lines.append("")
     lines += [
-        f"log of {name}: {book['lines']} lines, {book['lost']} lost, {book['doubled']} doubled, {book['dropped']} said to be dropped"
+        f"log of {name}: {book['lines']} lines, {book['lost']} lost, {book['doubled']} doubled, {book['dropped']} said to be dropped, "
+        f"{book['unread']} unread when their writer died"
         for name, book in outcome.logs.items()
     ]
+    eras = growth(outcome)
+    told = [era for era in eras if era["steps"] >= LONG] or [max(eras, key=lambda era: era["steps"])] if eras else []
     lines += [
         f"supervisor {era['era'] + 1}: {era['steps']} steps, {era['first_bytes'] / 1e6:.1f} MB at first, "
         f"{era['middle_bytes'] / 1e6:.1f} in the middle, {era['last_bytes'] / 1e6:.1f} at the end"
         f"{'' if era['flat'] else ', NOT FLAT'}; descriptors {era['first_descriptors']}, then {era['last_descriptors']}"
-        for era in growth(outcome)
+        for era in told
     ]
+    if len(eras) > len(told):
+        lines.append(
+            f"{len(eras) - len(told)} supervisors that lived for fewer steps, at most {top(eras) / 1e6:.1f} MB"
+        )
     for violation in outcome.violations:
         lines += ["", f"step {violation.step}, {violation.action} ({violation.whose}): {violation.text}"]
     if outcome.violations:

@@ -125,7 +125,7 @@ class Run:
         self.world = World(seed=options.seed)
         self.outcome.base = str(self.world.ox.base)
         self._seen_overlaps = 0
-        self._baseline: dict[tuple[int, str], Counter[str]] = {}
+        self._baseline: dict[str, Counter[str]] = {}
         self._step, self._action = 0, "start"
 
     # -- steps ------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Run:
         """Do all steps; return what was found. Whatever happens, nothing is left running."""
         try:
             self._settle(None, self._position(), {})
-            for number, name in self._numbers(self._names()):
+            for number, name in self._numbers():
                 if self.outcome.violations and not self.options.keep_going:
                     break
                 self._one(number, name)
@@ -145,23 +145,22 @@ class Run:
             self._end()
         return self.outcome
 
-    def _names(self) -> list[str]:
-        names = []
-        for name in self.options.chosen():
-            reason = ACTIONS[name].needs(self.world)
-            if reason:
+    def _numbers(self) -> Iterator[tuple[int, str]]:
+        """Return the steps: those that cannot be done here are left out and keep their numbers, so that a seed means the
+        same everywhere.
+        """
+        names = self.options.chosen()
+        for name in names:
+            if reason := ACTIONS[name].needs(self.world):
                 self.outcome.skipped[name] = reason
-            else:
-                names.append(name)
-        return names
-
-    def _numbers(self, names: list[str]) -> Iterator[tuple[int, str]]:
         end = time.monotonic() + 60 * self.options.minutes
         number = self.options.first
-        while names and (
-            number < self.options.first + self.options.steps if self.options.steps else time.monotonic() < end
-        ):
-            yield number, choose(self.options.seed, number, names)
+        while names and len(self.outcome.skipped) < len(names):
+            if number >= self.options.first + self.options.steps if self.options.steps else time.monotonic() > end:
+                break
+            name = choose(self.options.seed, number, names)
+            if name not in self.outcome.skipped:
+                yield number, name
             number += 1
 
     def _one(self, number: int, name: str) -> None:
@@ -201,13 +200,13 @@ class Run:
         for check in (
             lambda: self._converge(done),
             lambda: self._untouched(done, before),
-            lambda: self._processes(),
-            lambda: self._serves(),
-            lambda: self._logs(),
-            lambda: self._alone(),
+            self._processes,
+            self._serves,
+            lambda: self._logs(done),
+            self._alone,
             lambda: self._told(done, position),
-            lambda: self._requests(),
-            lambda: self._costs(),
+            self._requests,
+            self._costs,
         ):
             try:
                 check()
@@ -259,12 +258,16 @@ class Run:
     def _serves(self) -> None:
         self.world.traffic.answers(AFTER)
 
-    def _logs(self) -> None:
+    def _logs(self, done: Done | None) -> None:
         for name, book in self.world.books.items():
+            for pid in done.unread if done is not None else ():
+                book.forgive(pid)
             written = book.written()
             wait_until(
                 lambda book=book, written=written: not book.behind(written),
-                lambda name=name, book=book, written=written: f"lines of {name} in its log: {book.behind(written)} are not there",
+                lambda name=name, book=book, written=written: (
+                    f"lines of {name} in its log: {book.behind(written)} are not there"
+                ),
             )
             beyond = book.beyond()
             findings = book.findings[:5] + [f"{beyond} has more lines than were written"] * bool(beyond)
@@ -305,7 +308,7 @@ class Run:
         """Insist on the descriptors that this supervisor had when the stack was in the same shape before."""
         world = self.world
         pid = world.ox.supervisor
-        shape = (world.era, str(sorted(world.facts().items())))
+        shape = world.shape()
         seen: list[Counter[str]] = []
 
         def look() -> bool:
@@ -351,6 +354,7 @@ class Run:
                 "lost": book.lost,
                 "doubled": book.doubled,
                 "dropped": book.dropped,
+                "unread": book.unread,
             }
         for text in world.close():
             self._violated(text)

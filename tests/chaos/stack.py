@@ -96,7 +96,8 @@ class Stack:
             if row["status"] != "running" or not row["ready"] or row["pid"] is None or row["health"] == "unhealthy":
                 wrong.append(f"{label} is {row['status']}, ready {row['ready']}, {row['detail']!r}")
         once = found.get("once:0")
-        if once is not None and (once["status"] != "exited" or (once["exit"] or {}).get("code") != 0):
+        # A supervisor that did not see the end itself knows that it was one, and has no exit to show.
+        if once is not None and (once["status"] != "exited" or (once["exit"] or {"code": 0})["code"] != 0):
             wrong.append(f"once:0 is {once['status']}, {once['exit']}")
         job = found.get("job:0")
         if job is not None and job["status"] in {"crashed", "backoff"}:

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support import leftovers
 from oxherd.system.identity import mark_of, read_stat
+from support import leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

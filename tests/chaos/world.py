@@ -16,7 +16,7 @@ from chaos.logbook import LogBook
 from chaos.stack import Stack
 from chaos.traffic import Kill, Traffic
 from support import leftovers
-from support.harness import OXHERD, Result, Supervised
+from support.harness import Result, Supervised
 from support.waiting import DEADLINE, Expiry, wait_gone, wait_until
 
 if TYPE_CHECKING:
@@ -77,11 +77,12 @@ class Verb:
         while True:
             try:
                 out, _ = self._process.communicate(timeout=LOOK)
-                self.said += out or ""
-                return self._process.returncode
             except subprocess.TimeoutExpired:
                 self._home.reap()
                 assert not expiry.over, f"{self._process.args} did not end"
+            else:
+                self.said += out or ""
+                return self._process.returncode
 
 
 class World:
@@ -96,6 +97,7 @@ class World:
         """Start the stack and the load."""
         self.ox = Home()
         self.era = 0
+        self.survivors: set[int] = set()
         base = self.ox.base / "chaos"
         base.mkdir()
         self.stack = Stack(base, self._small_disk() if small_disk else None)
@@ -133,6 +135,12 @@ class World:
         os.kill(pid, signal.SIGKILL)
         wait_gone(pid)
         self.traffic.kills.append(Kill(at=at, gone=time.monotonic(), pid=pid))
+
+    def kill_supervisor(self) -> int:
+        """SIGKILL the supervisor, and note what outlives it; return its pid."""
+        pid = self.ox.kill_supervisor()
+        self.survivors = set(self.ox.marked())
+        return pid
 
     @contextlib.contextmanager
     def stopped(self, pid: int) -> Iterator[None]:
@@ -195,6 +203,10 @@ class World:
         self.ox.unmount()
         self.ox.remove()
 
-    def facts(self) -> dict[str, Any]:
-        """Return what shape the stack is in."""
-        return self.stack.facts()
+    def shape(self) -> str:
+        """Return what the supervisor's descriptors depend on: what there is, and what of it was adopted."""
+        rows = self.ox.rows()
+        living = [(row["name"], row["pid"]) for row in rows if row["name"] not in {"once", "job"}]
+        living += [(f"zygote of {name}", pid) for name, pids in vitals.zygotes(self.ox, rows).items() for pid in pids]
+        adopted = sorted(name for name, pid in living if pid in self.survivors)
+        return f"{self.era} {sorted(self.stack.facts().items())} {adopted}"
