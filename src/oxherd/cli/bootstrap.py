@@ -12,7 +12,7 @@ import time
 
 from oxherd.control.client import Client
 from oxherd.control.protocol import error_of
-from oxherd.errors import NoSupervisorError, OxherdError, SystemFault
+from oxherd.errors import NoSupervisorError, OxherdError, ProtocolError, SystemFault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from oxherd.control.paths import Home
 
-__all__ = ["daemon_command", "ensure_supervisor", "wait_for_the_end"]
+__all__ = ["daemon_command", "ensure_supervisor", "wait_for_session", "wait_for_the_end"]
 
 # Seconds a supervisor gets to open its socket. It takes about 40 ms; a machine that swaps takes longer.
 _READY_SECONDS = 15.0
@@ -96,6 +96,29 @@ def wait_for_the_end(home: Home) -> None:
         fcntl.flock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
+
+
+def wait_for_session(home: Home, before: str) -> dict[str, object]:
+    """Wait until the supervisor has become another version of itself; return what it says of itself then.
+
+    It keeps its socket, which queues whoever connects meanwhile: the wait is for its answer.
+
+    Raises:
+        SystemFault: It does not come back.
+    """
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            with Client.connect(home) as client:
+                facts = client.request("ping", timeout=_READY_SECONDS)
+            if facts.get("session") != before:
+                return facts
+        except (NoSupervisorError, ProtocolError):
+            # It has hung up in the middle of the exec.
+            facts = {}
+        if time.monotonic() > deadline:
+            raise _start_fault(home, "it did not answer after its upgrade")
+        time.sleep(0.01)
 
 
 def _private(path: str, flags: int) -> int:

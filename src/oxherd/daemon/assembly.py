@@ -21,6 +21,7 @@ from oxherd.daemon.foreground import Foreground
 from oxherd.daemon.gate import Gate
 from oxherd.daemon.helpers import Helpers
 from oxherd.daemon.hooks import Hooks
+from oxherd.daemon.inheritance import Inheritance
 from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.prober import Prober
@@ -32,6 +33,7 @@ from oxherd.daemon.sinks import Sinks
 from oxherd.daemon.socket_guard import SocketGuard
 from oxherd.daemon.stacks import StackKeeper
 from oxherd.daemon.supervisor import Supervisor
+from oxherd.daemon.upgrade import Upgrade
 from oxherd.daemon.verbs import Verbs
 from oxherd.daemon.watcher import Watcher
 from oxherd.system.loop import Loop
@@ -47,9 +49,10 @@ if TYPE_CHECKING:
     from oxherd.daemon.options import Options
     from oxherd.daemon.rolling.rolls import Rolls
     from oxherd.daemon.stacks import Batches
+    from oxherd.errors import OxherdError
     from oxherd.system.ports import System
 
-__all__ = ["Assembly"]
+__all__ = ["Assembly", "own_state"]
 
 # Seconds in which the last helpers (a compressor at work) may end by themselves when the supervisor ends.
 _PATIENCE = 5.0
@@ -64,17 +67,27 @@ class Assembly:
         version: For the handshake.
         system: The operating system; a fake one in component tests.
         loop: The loop; one with virtual time in component tests.
+        inheritance: What this process has kept through an upgrade, or None.
     """
 
     def __init__(
-        self, home: Home, options: Options, *, version: str, system: System | None = None, loop: Loop | None = None
+        self,
+        home: Home,
+        options: Options,
+        *,
+        version: str,
+        system: System | None = None,
+        loop: Loop | None = None,
+        inheritance: Inheritance | None = None,
     ) -> None:
         """Put the parts together; nothing is opened but the loop's own descriptors."""
         self._home = home
         self._options = options
         self._version = version
-        # A run beside a background supervisor of the same home keeps its own journal and marks.
-        own = home.state if options.run is None else os.path.join(home.state, f"run-{options.identity}")
+        self._inheritance = inheritance
+        self._session = os.urandom(8).hex()  # tells this version of the process from the one before an upgrade
+        self.lock = -1 if inheritance is None else inheritance.lock  # makes this the only supervisor of its home
+        own = own_state(home, options)
         os.makedirs(own, mode=0o700, exist_ok=True)
         self._own = own
         self._mark = stack_id(own)
@@ -140,6 +153,7 @@ class Assembly:
         self.boot = Boot(
             supervisor=supervisor, keeper=self.keeper, rereader=self.rereader, sinks=self.sinks, mark=self._mark
         )
+        self._upgrade = Upgrade(supervisor, helpers, self._mark, arguments=self._arguments, inherit=self._bequeath)
         self.verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,
@@ -147,6 +161,7 @@ class Assembly:
             cards=self.cards,
             hooks=hooks,
             shutdown=self.end,
+            upgrade=self._upgrade.begin,
             facts=self._facts,
         )
 
@@ -197,6 +212,7 @@ class Assembly:
             "version": self._version,
             "memory_bytes": own_memory(),
             "home": self._home.state,
+            "session": self._session,
             "events_error": self.events.write_error,
         }
 
@@ -216,6 +232,7 @@ class Assembly:
             version=self._version,
             owner_uid=os.geteuid(),
             before_sending=self.records.flush,
+            inherited=-1 if self._inheritance is None else self._inheritance.control,
         )
         self._guard = SocketGuard(
             self.loop,
@@ -227,14 +244,21 @@ class Assembly:
             self.loop.on_signal(signum, self._told_to_end)
         for signum in (signal.SIGHUP, signal.SIGUSR1):
             self.loop.on_signal(signum, self._reopen)
+        self.loop.on_signal(signal.SIGUSR2, lambda _signum: self._upgrade.begin(sys.executable, self._upgraded))
         if self.foreground is not None:
             self.foreground.obey()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        self.events.publish("supervisor-started", f"supervisor {self._version} started", pid=os.getpid())
-        if self.foreground is not None:
-            self.foreground.begin()
+        before = self._inheritance
+        if before is None:
+            self.events.publish("supervisor-started", f"supervisor {self._version} started", pid=os.getpid())
         else:
-            self.boot.begin()
+            text = f"supervisor {self._version} goes on, in place of {before.version}"
+            self.events.publish("supervisor-upgraded", text, pid=os.getpid(), before=before.version)
+        inherited = None if before is None else before.listeners
+        if self.foreground is not None:
+            self.foreground.begin(inherited)
+        else:
+            self.boot.begin(inherited)
 
     def run(self) -> int:
         """Run the loop until the end; return the exit code."""
@@ -271,6 +295,29 @@ class Assembly:
                 self.sinks.reopen(process)
         if self.foreground is not None and signum == signal.SIGUSR1:
             self.foreground.forward(signum)
+
+    # -- an upgrade ---------------------------------------------------------------------------------------------
+
+    def _arguments(self) -> list[str]:
+        return [] if self.foreground is None else self.foreground.arguments()
+
+    def _bequeath(self) -> Inheritance:
+        """Write down what is not yet, and return what the next version is given."""
+        self.records.flush()
+        assert self._server is not None
+        hosting = self.supervisor.hosting
+        return Inheritance(
+            version=self._version,
+            lock=self.lock,
+            control=self._server.fileno(),
+            listeners={} if hosting is None else hosting.descriptors(),
+            previous=sys.executable,
+        )
+
+    def _upgraded(self, _version: str, error: OxherdError | None) -> None:
+        """SIGUSR2 has no other answer than the events; in a run they are on the screen."""
+        if error is not None:
+            self.events.publish("upgrade-refused", error.message)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -340,6 +387,14 @@ class Assembly:
         sys.stderr.write("".join(traceback.format_exception(error)))
         sys.stderr.flush()
         self.events.publish("internal-error", f"{type(error).__name__}: {error}")
+
+
+def own_state(home: Home, options: Options) -> str:
+    """Return where a supervisor keeps its state.
+
+    A run beside a background supervisor of the same home keeps its own journal and marks.
+    """
+    return home.state if options.run is None else os.path.join(home.state, f"run-{options.identity}")
 
 
 def _side_by_side(stacks: list[Batches]) -> Batches:

@@ -257,8 +257,9 @@ class ControlServer:
         version: str,
         owner_uid: int,
         before_sending: Callable[[], None] = lambda: None,
+        inherited: int = -1,
     ) -> None:
-        """Bind, listen and begin to serve."""
+        """Bind, listen and begin to serve; on the socket of the supervisor before where there is one to inherit."""
         self.loop = loop
         self.path = path
         self.dispatch = dispatch
@@ -268,10 +269,14 @@ class ControlServer:
         self._connections: set[_Connection] = set()
         self._paused: Timer | None = None
         self._reserve: list[int] = []
-        self._socket = _listen(path)
+        self._socket = _listen(path) if inherited < 0 else _again(path, inherited)
         self._keep_reserve()
         self._inode = _inode(path)
         loop.watch_read(self._socket.fileno(), self._on_acceptable)
+
+    def fileno(self) -> int:
+        """Return the descriptor of the listening socket."""
+        return self._socket.fileno()
 
     @property
     def clients(self) -> int:
@@ -420,6 +425,16 @@ def _inode(path: str) -> int:
         return os.stat(path).st_ino
     except OSError:
         return 0
+
+
+def _again(path: str, fd: int) -> socket.socket:
+    """Go on with a socket that listens already, unless its file is not there any more: then nobody would find it."""
+    listener = socket.socket(fileno=fd)
+    if not os.path.exists(path):
+        listener.close()
+        return _listen(path)
+    listener.setblocking(False)
+    return listener
 
 
 def _peer_uid(connection: socket.socket) -> int | None:

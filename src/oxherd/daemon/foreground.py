@@ -16,14 +16,17 @@ from oxherd.config.model import Oxfile
 from oxherd.control.request import Request
 from oxherd.core.instance import State
 from oxherd.daemon.control_server import Reply
+from oxherd.daemon.inheritance import nameless
 from oxherd.daemon.operations import Operation
+from oxherd.daemon.records import oxfile_of, take_facts
 from oxherd.errors import OxherdError
 from oxherd.system.logs.echo import Echo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from oxherd.daemon.adopting.adoption import Adoption
     from oxherd.daemon.assembly import Assembly
     from oxherd.daemon.handles import InstanceHandle, StackHandle
     from oxherd.daemon.operations import Outcome
@@ -67,6 +70,17 @@ _SHOWN = frozenset(
         "cron-restart",
         "internal-error",
         "state-trouble",
+        "adopted",
+        "lost",
+        "back",
+        "strays",
+        "adoption-trouble",
+        "reload-finished",
+        "supervisor-adopted",
+        "supervisor-upgraded",
+        "upgrading",
+        "upgrade-failed",
+        "upgrade-refused",
     }
 )
 
@@ -92,13 +106,26 @@ class Foreground:
         self._reloading = False
         self.echo = Echo(loop=assembly.loop, tags=_tags(self._oxfile), environ=self._env)
 
-    def begin(self) -> None:
-        """Start the stack."""
+    def begin(self, inherited: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """Go on with what an earlier run of this stack has left running, end what cannot be, and start the rest.
+
+        Args:
+            inherited: Listeners that this very process has kept through an upgrade.
+        """
         assembly = self._assembly
         assembly.events.subscribe(self._show)
         stack, _ = assembly.keeper.register(self._oxfile, self._env, update_env=True)
         self._stack = stack
+        records = assembly.journal.load_stacks()
+        take_facts(stack, records.get(stack.identity, {}))
+        adoption = assembly.boot.adopt(records, inherited)
         assembly.supervisor.observe(self._changed)
+        assembly.boot.end_strays(adoption, lambda: self._start(stack, adoption))
+
+    def _start(self, stack: StackHandle, adoption: Adoption | None) -> None:
+        assembly = self._assembly
+        if adoption is not None and stack in adoption.stacks:
+            adoption.start_the_rest(stack)
         try:
             units = assembly.keeper.units(stack, self._options.names)
         except OxherdError as error:
@@ -112,6 +139,16 @@ class Foreground:
             self.say("everything is up")
         self._consider_the_end()
 
+    def arguments(self) -> list[str]:
+        """Return what another version of this run has to be started with."""
+        assert self._stack is not None
+        job = {"oxfile": encode(oxfile_of(self._stack)), "env": self._stack.env, "names": list(self._options.names)}
+        spec_fd = nameless(json.dumps(job).encode())
+        words = ["--run", self._options.run or "", "--spec-fd", str(spec_fd), "--color", self._options.color]
+        for name in self._options.names:
+            words += ["--name", name]
+        return words
+
     def say(self, text: str) -> None:
         """Print a line of Oxherd's own."""
         self.echo.say(text)
@@ -119,14 +156,11 @@ class Foreground:
     # -- signals, as users of gunicorn know them ----------------------------------------------------------------
 
     def obey(self) -> None:
-        """Take HUP (reload), TTIN and TTOU (a worker more, a worker less) and USR2."""
+        """Take HUP (reload), TTIN and TTOU (a worker more, a worker less)."""
         loop = self._assembly.loop
         loop.on_signal(signal.SIGHUP, lambda _signum: self._reload())
         loop.on_signal(signal.SIGTTIN, lambda _signum: self._scale("+1"))
         loop.on_signal(signal.SIGTTOU, lambda _signum: self._scale("-1"))
-        loop.on_signal(
-            signal.SIGUSR2, lambda _signum: self.say("SIGUSR2 is kept for upgrades of Oxherd; nothing was done")
-        )
 
     def _reload(self) -> None:
         """Read the oxfile again and reload everything that runs."""

@@ -12,11 +12,15 @@ import json
 import os
 import signal
 import sys
+import traceback
+from dataclasses import replace
 
 from oxherd import __version__
 from oxherd.control.paths import Home, find_home
-from oxherd.daemon.assembly import Assembly
+from oxherd.daemon.assembly import Assembly, own_state
+from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
+from oxherd.daemon.upgrade import command_of
 from oxherd.errors import OperationError, OxherdError
 
 __all__ = ["main"]
@@ -36,22 +40,33 @@ def main(arguments: list[str]) -> int:
         _become_subreaper_and_exec([argument for argument in arguments if argument != "--bootstrap"])
     _reset_signals()
     home = find_home(os.environ)
+    if options.check:
+        from oxherd.daemon.check import check  # noqa: PLC0415 - the one who asks is not the one who supervises
+
+        return check(own_state(home, options))
+    inheritance = None
     try:
         home.prepare()
-        lock = _lock(home, options)
-        assembly = Assembly(home, options, version=__version__)
+        inheritance = take_over(options.inherit) if options.inherit >= 0 else None
+        assembly = Assembly(home, options, version=__version__, inheritance=inheritance)
+        if inheritance is None:
+            assembly.lock = _lock(home, options)
         assembly.open()
     except OxherdError as error:
         _say(options, {"error": error.as_dict()})
         sys.stderr.write(f"oxherd: {error.render()}\n")
         return error.exit_code
+    except Exception:
+        if inheritance is not None and inheritance.previous not in {"", sys.executable}:
+            _go_back(inheritance, arguments)
+        raise
     _say(options, {"ready": True, "pid": os.getpid()})
     try:
         return assembly.run()
     finally:
         assembly.close()
-        if lock >= 0:
-            os.close(lock)
+        if assembly.lock >= 0:
+            os.close(assembly.lock)
 
 
 def _become_subreaper_and_exec(arguments: list[str]) -> None:
@@ -59,6 +74,15 @@ def _become_subreaper_and_exec(arguments: list[str]) -> None:
 
     become_subreaper()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "oxherd.daemon", *arguments])
+
+
+def _go_back(inheritance: Inheritance, arguments: list[str]) -> None:
+    """The new version has failed all the same: become the one before again, which takes over as after any death."""
+    traceback.print_exc()
+    fd = hand_over(replace(inheritance, previous=""))
+    place = arguments.index("--inherit")
+    rest = [*arguments[:place], "--inherit", str(fd), *arguments[place + 2 :]]
+    os.execv(inheritance.previous, command_of(inheritance.previous, *rest))
 
 
 def _reset_signals() -> None:

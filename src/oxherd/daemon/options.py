@@ -20,6 +20,8 @@ class Options:
         spec_fd: In a run, the descriptor with the compiled stack as JSON.
         names: In a run, the processes that were named.
         ready_fd: Where to say that the supervisor is ready, or -1.
+        inherit: Descriptor of what the supervisor before has handed over, or -1.
+        check: Only say whether this version can take over what is written down.
         color: Whether ``oxherd run`` may use colour: "auto", "always" or "never".
     """
 
@@ -28,6 +30,8 @@ class Options:
     spec_fd: int = -1
     names: tuple[str, ...] = ()
     ready_fd: int = -1
+    inherit: int = -1
+    check: bool = False
     color: str = "auto"
 
     @property
@@ -50,6 +54,10 @@ def parse_options(arguments: list[str]) -> Options:
         match argument:
             case "--bootstrap":
                 found["bootstrap"] = True
+            case "--check":
+                found["check"] = True
+            case "--inherit" if rest and rest[0].isdigit():
+                found["inherit"] = int(rest.pop(0))
             case "--run" | "--color" if rest:
                 found[argument[2:]] = rest.pop(0)
             case "--spec-fd" | "--ready-fd" if rest and rest[0].isdigit():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.stacks import StackKeeper
     from oxherd.system.loop import Loop
 
-__all__ = ["StackRecords", "other_specs", "restore"]
+__all__ = ["StackRecords", "other_specs", "oxfile_of", "restore", "take_facts"]
 
 
 class StackRecords:
@@ -53,20 +53,24 @@ class StackRecords:
             self._journal.save_stack(identity, _record(stack))
 
 
-def _record(stack: StackHandle) -> dict[str, object]:
-    oxfile = Oxfile(
+def oxfile_of(stack: StackHandle) -> Oxfile:
+    """Return the oxfile of a stack as it was accepted last."""
+    return Oxfile(
         path=stack.path,
         name=stack.name,
         profile=stack.profile,
         processes=tuple(process.spec for process in stack.processes.values()),
     )
+
+
+def _record(stack: StackHandle) -> dict[str, object]:
     return {
         "path": stack.path,
         "name": stack.name,
         "wanted": stack.wanted,
         "profile": stack.profile,
         "env": stack.env,
-        "oxfile": encode(oxfile),
+        "oxfile": encode(oxfile_of(stack)),
         "processes": {name: _process(process) for name, process in stack.processes.items()},
     }
 
@@ -100,6 +104,19 @@ def restore(keeper: StackKeeper, record: Mapping[str, object]) -> StackHandle:
     oxfile = decode(Oxfile, _table(record["oxfile"]))
     env = {str(key): str(value) for key, value in _table(record.get("env", {})).items()}
     stack, _ = keeper.register(oxfile, env, update_env=True)
+    take_facts(stack, record)
+    for process in stack.processes.values():
+        # The slots are those of the oxfile so far; `oxherd scale` may have wanted others.
+        keeper.fill(process)
+    return stack
+
+
+def take_facts(stack: StackHandle, record: Mapping[str, object]) -> None:
+    """Take what was wanted of a stack, and which generations it had, from its record.
+
+    Raises:
+        TypeError: The record does not fit this version.
+    """
     for name, state in _table(record.get("processes", {})).items():
         process, facts = stack.processes.get(name), _table(state)
         if process is not None:
@@ -110,7 +127,6 @@ def restore(keeper: StackKeeper, record: Mapping[str, object]) -> StackHandle:
             process.generation = _count(facts, "generation")
             process.latest_generation = _count(facts, "latest_generation")
             process.pre_start = str(facts.get("pre_start", ""))
-    return stack
 
 
 def other_specs(record: Mapping[str, object], name: str) -> dict[str, ProcessSpec]:

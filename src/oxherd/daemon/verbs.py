@@ -47,6 +47,7 @@ class Verbs:
         cards: Knows why processes ended.
         hooks: Runs what comes before a new generation.
         shutdown: Stops everything and ends the supervisor; calls back when all is down.
+        upgrade: Becomes another version, run by an interpreter; answers before it does, or with what is in the way.
         facts: Extra facts for ``ping``.
     """
 
@@ -59,6 +60,7 @@ class Verbs:
         cards: CardWriter,
         hooks: Hooks,
         shutdown: Callable[[Callable[[], None]], None],
+        upgrade: Callable[[str, Callable[[str, OxherdError | None], None]], None],
         facts: Callable[[], dict[str, object]],
     ) -> None:
         """Keep the parts."""
@@ -67,6 +69,7 @@ class Verbs:
         self._sinks = sinks
         self._hooks = hooks
         self._shutdown = shutdown
+        self._upgrade = upgrade
         self._verbs: dict[str, Callable[[Args, Reply], None]] = {
             **Looking(supervisor=supervisor, keeper=keeper, sinks=sinks, cards=cards, facts=facts).verbs,
             "start": self._start,
@@ -79,6 +82,7 @@ class Verbs:
             "signal": self._signal,
             "reopen": self._reopen,
             "shutdown": self._stop_supervisor,
+            "upgrade": self._upgrade_supervisor,
         }
 
     def dispatch(self, request: Request, reply: Reply) -> None:
@@ -379,6 +383,15 @@ class Verbs:
             reply.result({})
 
         self._shutdown(down)
+
+    def _upgrade_supervisor(self, args: Args, reply: Reply) -> None:
+        def answer(version: str, error: OxherdError | None) -> None:
+            if error is None:
+                reply.result({"version": version})
+            else:
+                reply.error(error)
+
+        self._upgrade(str(args["python"]), answer)
 
 
 def _object(value: object) -> dict[str, object]:

@@ -236,6 +236,10 @@ class ListenerSet:
         listener = self._listeners.get(key)
         return None if listener is None else listener.sock
 
+    def descriptors(self) -> dict[str, int]:
+        """Return the descriptor of each listener, by key; they stay this set's."""
+        return {key: listener.sock.fileno() for key, listener in self._listeners.items()}
+
     def keys(self) -> tuple[str, ...]:
         """Return every key there is."""
         return tuple(self._listeners)

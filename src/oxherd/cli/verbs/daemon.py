@@ -58,6 +58,31 @@ def stop(*, output: Output) -> int:
     return 0
 
 
+@daemon.command("upgrade")
+@output_options
+def upgrade(*, output: Output) -> int:
+    """Make the supervisor become the version of this command, below what it supervises.
+
+    Nothing is stopped: it keeps its pid, its processes, their sockets and output. The new version first has to say, in a process
+    of its own, that it starts and can read what is written down; if it does not, the old one goes on. SIGUSR2 does the same with
+    the version that is installed where the supervisor runs.
+    """
+    from oxherd.cli.bootstrap import wait_for_session  # noqa: PLC0415 - not for --help
+    from oxherd.control.client import Client  # noqa: PLC0415 - not for --help
+    from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
+
+    home = find_home(os.environ)
+    with Client.connect(home) as client:
+        before = client.request("ping", timeout=10)
+        client.request("upgrade", python=sys.executable)
+    after = wait_for_session(home, str(before.get("session", "")))
+    result = {"pid": after.get("pid"), "version": after.get("version"), "before": before.get("version")}
+    if output.json:
+        output.document(result)
+    output.say(f"The supervisor (pid {result['pid']}) is version {result['version']}; it was {result['before']}.")
+    return 0
+
+
 @daemon.command("status")
 @output_options
 def status(*, output: Output) -> int:

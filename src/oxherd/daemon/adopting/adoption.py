@@ -64,6 +64,7 @@ class Adoption:
         inherited: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
         """Look at nothing yet."""
+        self._upgraded = inherited is not None
         self._supervisor = supervisor
         self._sinks = sinks
         self._entries = entries
@@ -106,7 +107,7 @@ class Adoption:
 
     def _find(self, process: ProcessHandle) -> None:
         try:
-            found = list(survivors_of(process, self._entries, self._supervisor.system))
+            found = list(survivors_of(process, self._entries, self._supervisor.system, own=self._upgraded))
         except OSError as error:
             text = f"what ran of it cannot be taken over: {error.strerror}; it is ended and started anew"
             self._supervisor.tell("adoption-trouble", text, process)

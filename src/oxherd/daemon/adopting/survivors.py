@@ -99,7 +99,7 @@ class Survivor:
 
 
 def survivors_of(
-    process: ProcessHandle, entries: Mapping[str, Mapping[str, object]], system: System
+    process: ProcessHandle, entries: Mapping[str, Mapping[str, object]], system: System, *, own: bool
 ) -> Iterator[Survivor]:
     """Return every instance of a process that was written down, and hold those that live.
 
@@ -107,6 +107,7 @@ def survivors_of(
         process: The process.
         entries: The journal.
         system: Holds them.
+        own: Whether they are this process's own children, which it has kept through an upgrade.
 
     Raises:
         OSError: There are no descriptors.
@@ -123,6 +124,8 @@ def survivors_of(
         if record.remembered.pid is not None:
             pidfd = system.hold(record.remembered.pid, record.start_ticks)
             found.pidfd = -1 if pidfd is None else pidfd
+            if pidfd is None and own:
+                found.status = system.exit_of(record.remembered.pid, -1)
         yield found
 
 

@@ -150,6 +150,14 @@ class Hosting:
             **{key: release.facts[key] for key in keys if key in release.facts},
         }
 
+    def descriptors(self) -> dict[str, dict[str, int]]:
+        """Return every listener by its process (``STACK MARK/NAME``) and key: what an upgrade hands over."""
+        return {
+            f"{process.stack.mark}/{process.name}": host.listeners.descriptors()
+            for process, host in self._hosts.items()
+            if host.listeners is not None
+        }
+
     # -- listeners ----------------------------------------------------------------------------------------------
 
     def open_listeners(self, host: Host, handle: InstanceHandle) -> None:

@@ -42,6 +42,11 @@ class Rolls:
         """Call back whenever nothing rolls a process any more: what had to wait can be asked for again."""
         self._free = callback
 
+    @property
+    def reloading(self) -> list[str]:
+        """Names of the processes that are being reloaded."""
+        return [process.name for process in self._reloads]
+
     def refuse(self, processes: Sequence[ProcessHandle], verb: str) -> None:
         """Refuse what must not meet a reload.
 
