@@ -359,7 +359,7 @@ class Run:
         for text in world.close():
             self._violated(text)
         if self.outcome.violations:
-            self.outcome.kept = str(world.ox.base)
+            self.outcome.kept = world.keep()
             self.outcome.report = world.ox.report()
         else:
             world.remove()

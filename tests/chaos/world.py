@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -197,6 +198,13 @@ class World:
         self.ox.before -= self._clients
         self.ox.reap()
         return self.ox.close()
+
+    def keep(self) -> str:
+        """Keep the directory of a run that failed, and on its own disk what was on the small one; return its path."""
+        if self.stack.spill is not None:
+            shutil.copytree(self.stack.spill, self.ox.base / "was-on-disk")
+        self.ox.unmount()
+        return str(self.ox.base)
 
     def remove(self) -> None:
         """Remove the directory and the disk."""
