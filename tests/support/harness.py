@@ -273,7 +273,8 @@ class Supervised:
     def _connections(self) -> int:
         lines = Path("/proc/net/unix").read_text().splitlines()
         # The listener was bound under another name in the same directory; its connections bear it too.
-        return sum(f" {self.home.runtime}/" in line for line in lines) - 1
+        own = [line for line in lines if f" {self.home.runtime}/" in line]
+        return sum(f" {self.home.runtime}/workers/" not in line for line in own) - 1
 
     @property
     def pid_by_lock(self) -> int:

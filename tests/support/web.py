@@ -8,7 +8,7 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from support.waiting import DEADLINE, wait_until
 
@@ -22,6 +22,7 @@ __all__ = [
     "Answer",
     "Asking",
     "Gates",
+    "Traffic",
     "ask",
     "left_of",
     "listening_inodes",
@@ -106,6 +107,46 @@ class Asking:
         self._thread.join(DEADLINE)
         assert self._answer is not None, "no answer came"
         return self._answer
+
+
+class Traffic:
+    """Clients that ask all the time, on kept connections, and never twice: whatever fails is in ``failures``."""
+
+    def __init__(self, port: int, clients: int = 6) -> None:
+        self.failures: list[str] = []
+        self.answered = 0
+        self._port = port
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: self.answered or self.failures, "the first answer")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
+        while not self._over.is_set():
+            try:
+                connection.request("GET", "/")
+                response = connection.getresponse()
+                response.read()
+                if response.status == http.HTTPStatus.OK:
+                    self.answered += 1
+                else:
+                    self.failures.append(f"status {response.status}")
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+            # Off and on: a connection that is open while nothing is sent is what a restart loses first.
+            self._over.wait(0.005)
+        connection.close()
 
 
 class Gates:

@@ -77,11 +77,30 @@ def wanted_stacks(home: Home) -> list[str]:
 
 
 def supervisor_died(home: Home) -> bool:
-    """Whether a supervisor ended without meaning to, with stacks wanted up.
+    """Whether a supervisor ended without meaning to, with something wanted up or still on its way down.
 
     One that is told to stop removes its socket; a socket file that nobody answers on was left by one that was killed.
     """
-    return os.path.exists(home.socket) and bool(wanted_stacks(home))
+    return os.path.exists(home.socket) and (bool(wanted_stacks(home)) or _left_running(home))
+
+
+def _left_running(home: Home) -> bool:
+    """Whether something that is not wanted any more may run on with nobody to see to its end."""
+    import json  # noqa: PLC0415 - only where no supervisor answers
+
+    latest: dict[str, object] = {}
+    try:
+        with open(os.path.join(home.state, "instances.jsonl"), "rb") as file:
+            for line in file:
+                try:
+                    record = json.loads(line)
+                    latest[record["key"]] = record.get("pid")
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue  # the first line, or one that a crash has cut short
+    except OSError:
+        return False
+    # The supervisor that is started for it looks whether the pid still is what it was.
+    return any(isinstance(pid, int) and os.path.exists(f"/proc/{pid}") for pid in latest.values())
 
 
 def connect(home: Home, stack: str | None = None) -> Client:

@@ -143,10 +143,16 @@ class StackKeeper:
             The stack, and notes about processes that run under older settings.
 
         Raises:
-            UsageError: It asks for another user and the supervisor is not root.
+            UsageError: It asks for another user and the supervisor is not root, or a newer Oxherd runs it.
         """
         self.refuse_foreign_users(oxfile)
         identity = self._identify(oxfile.path)
+        if identity in self._supervisor.journal.newer:
+            raise UsageError(
+                f"the stack of {oxfile.path} was written down by a newer Oxherd, and may run; this one leaves it alone",
+                hint="use the newer version again: install it and `oxherd daemon upgrade`",
+                code="OX218",
+            )
         stack = self._supervisor.stacks.get(identity)
         if stack is None:
             mark = f"{self._mark}:{identity}"

@@ -71,12 +71,15 @@ class Upgrade:
         """
         try:
             self._refuse()
-            self._under_way = True
+        except OxherdError as error:
+            answer("", error)
+            return
+        self._under_way = True
+        try:
             self._ask(python, answer)
         except (OxherdError, OSError) as error:
             self._under_way = False
-            told = error if isinstance(error, OxherdError) else _fault(f"{python}: {error.strerror}")
-            answer("", told)
+            answer("", _fault(error.message if isinstance(error, OxherdError) else f"{python}: {error.strerror}"))
 
     def _refuse(self) -> None:
         supervisor = self._supervisor

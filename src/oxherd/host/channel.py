@@ -12,11 +12,13 @@ from typing import Any
 
 from .wire import FDS, LIMIT, Message, decode, encode
 
-__all__ = ["Channel", "user_of"]
+__all__ = ["Channel", "close_fd", "user_of"]
 
 # The class as it is before the app may have patched the module (gevent): the channel blocks a thread of its own, and a
 # thread that has become a greenlet would wait for a hub that may not run.
 _Socket = socket.socket
+# Likewise: gevent's own puts a close off until its hub comes by, and in a thread without a running hub that is never.
+close_fd = os.close
 # struct ucred, unix(7): pid, user id, group id.
 _UCRED = struct.Struct("=iII")
 _FDS_ROOM = socket.CMSG_SPACE(FDS * array.array("i").itemsize)
@@ -92,7 +94,7 @@ class Channel:
         reaches the one or the other and never a descriptor that somebody has opened in between.
         """
         os.dup2(fd, self._socket.fileno(), inheritable=False)
-        os.close(fd)
+        close_fd(fd)
 
     def hang_up(self) -> None:
         """End the connection for both sides: the other one is told, and `receive` returns None."""
@@ -117,7 +119,7 @@ def user_of(fd: int) -> int:
 
 def _closed(fds: list[int]) -> list[int]:
     for fd in fds:
-        os.close(fd)
+        close_fd(fd)
     return []
 
 

@@ -17,7 +17,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from .channel import user_of
+from .channel import close_fd, user_of
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -83,7 +83,7 @@ class Door:
             return None
         if user_of(fd) in self._welcome:
             return int(fd)
-        os.close(fd)
+        close_fd(fd)
         return None
 
     def is_knocked_at(self) -> bool:

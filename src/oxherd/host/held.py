@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import os
 from typing import TYPE_CHECKING
+
+from .channel import close_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ class Held:
             old = self._fds.pop(key, None)
             self._fds[key] = fd
         if old is not None:
-            os.close(old)
+            close_fd(old)
         self._settle()
 
     def forget(self, key: str) -> None:
@@ -60,7 +61,7 @@ class Held:
         with self._lock:
             fd = self._fds.pop(key, None)
         if fd is not None:
-            os.close(fd)
+            close_fd(fd)
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[Mapping[str, int]]:
@@ -81,6 +82,6 @@ class Held:
         while self._is_over and self._fds and self._lock.acquire(blocking=False):
             try:
                 while self._fds:
-                    os.close(self._fds.popitem()[1])
+                    close_fd(self._fds.popitem()[1])
             finally:
                 self._lock.release()

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from .channel import close_fd
 from .door import VERSION, Door
 from .engines.base import EngineError, StartupError, Told
 from .held import Held
@@ -171,8 +172,8 @@ class Worker:
             if self._draining_since is None:
                 assert self._meters is not None
                 self._draining_since = time.monotonic()
-                self._meters.state(State.DRAINING)
                 self._held.let_go()
+                self._meters.state(State.DRAINING)
                 self._channel.send("draining")
 
         def closed(count: int) -> None:
@@ -219,7 +220,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - a worker whose control thread died could never be drained of a slot
                 sys.stderr.write(f"oxherd: {message['kind']} failed: {error!r}\n")
             for fd in fds:
-                os.close(fd)
+                close_fd(fd)
 
     def _introduce(self) -> None:
         """Tell a new supervisor what the one before it knew, and give it what that one had."""
@@ -271,7 +272,7 @@ class Worker:
             self._engine_now.accept(key, listener)
         except (EngineError, OSError) as error:
             if second >= 0:
-                os.close(second)
+                close_fd(second)
             self._channel.send("refused", key=key, text=str(error))
         else:
             self._held.keep(key, second)

@@ -13,6 +13,7 @@ import os
 from oxherd.core.events import BecameReady
 from oxherd.core.instance import State
 from oxherd.daemon.adopting.survivors import zygotes_of
+from oxherd.system.door import forget
 from oxherd.system.listener_set import ListenerSet
 from oxherd.system.listeners import parse_bind
 from oxherd.system.passed_handle import PassedHandle
@@ -108,7 +109,9 @@ class Reunion:
             release = host.release(record.generation, process.spec, process.stack.env)
         pidfd = self._supervisor.system.hold(record.pid, record.ticks) if release is not None else None
         if release is None or pidfd is None:
+            # Of a generation that is taken back, or dead. If it lives it is a stray; it has no use for its door.
             self._supervisor.journal.forget_instance(record.mark)
+            forget(record.door)
             return
         pipes = []
         sinks = self._sinks.of(process)

@@ -118,6 +118,9 @@ class Zygotes:
             lambda message, fds: self._said(host, release, zygote, message, fds),
             lambda: self._closed(host, release, zygote),
         )
+        if release.zygote is not None:
+            # It has failed or was told to end, and may not have ended yet: its end finds another here and closes nothing.
+            release.zygote.close()
         release.zygote = zygote
         try:
             launch = self._launch(host, release, zygote, pipes)
