@@ -76,6 +76,15 @@ class Home:
         """The control socket of ``oxherd run`` for one stack, beside the background supervisor's."""
         return os.path.join(self.runtime, f"run-{identity}.sock")
 
+    @property
+    def spool(self) -> str:
+        """The directory of log lines that are on their way."""
+        return os.path.join(self.runtime, "spool")
+
+    def run_spool(self, identity: str) -> str:
+        """The same for ``oxherd run`` of one stack."""
+        return os.path.join(self.runtime, f"run-{identity}.spool")
+
     def path_fault(self) -> Exception | None:
         """Return the error of a home whose path leaves no room for a socket's name, or None."""
         if len(os.fsencode(self.run_socket("0" * 12))) <= _SOCKET_PATH_MAX:

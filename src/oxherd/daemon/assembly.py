@@ -36,6 +36,7 @@ from oxherd.daemon.supervisor import Supervisor
 from oxherd.daemon.upgrade import Upgrade
 from oxherd.daemon.verbs import Verbs
 from oxherd.daemon.watcher import Watcher
+from oxherd.system.logs.spool import Spool
 from oxherd.system.loop import Loop
 from oxherd.system.machine import Machine
 from oxherd.system.resources import own_memory
@@ -119,6 +120,10 @@ class Assembly:
             start_helper=Compressors(helpers, self._mark).start,
             report=lambda process, kind, text: supervisor.tell(kind, text, process),
             echo=self.foreground.echo if self.foreground is not None else None,
+            spool=Spool(
+                self._home.spool if self._options.run is None else self._home.run_spool(self._options.identity),
+                lambda text: self.events.publish("log-trouble", text),
+            ),
         )
         self.cards = CardWriter(loop=loop, system=self.system, home=self._home, cgroups=cgroups)
         self.executor = Executor(
@@ -375,6 +380,7 @@ class Assembly:
         for stack in self.supervisor.stacks.values():
             for process in stack.processes.values():
                 self.sinks.close(process)
+        self.sinks.close_spool()
         if self.foreground is not None:
             self.foreground.close()
         self.events.publish("supervisor-stopped", "supervisor stopped")

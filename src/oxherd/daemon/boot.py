@@ -153,12 +153,15 @@ class Boot:
         """
         supervisor = self._supervisor
         entries = supervisor.journal.load_instances(identity.boot_id())
-        if not entries:
-            return None
-        from oxherd.daemon.adopting.adoption import Adoption  # noqa: PLC0415 - most supervisors begin with nothing
+        adoption = None
+        if entries:
+            from oxherd.daemon.adopting.adoption import Adoption  # noqa: PLC0415 - most begin with nothing
 
-        adoption = Adoption(supervisor, self._sinks, entries=entries, records=records, inherited=inherited)
-        adoption.run()
+            adoption = Adoption(supervisor, self._sinks, entries=entries, records=records, inherited=inherited)
+            adoption.run()
+        every = [process for stack in supervisor.stacks.values() for process in stack.processes.values()]
+        if lost := self._sinks.take_orphans(every):
+            supervisor.tell("lines-lost", f"{lost} lines of processes that are not known any more could not be kept")
         return adoption
 
     def end_strays(self, adoption: Adoption | None, then: Callable[[], None]) -> None:

@@ -127,7 +127,7 @@ class Foreground:
         if adoption is not None and stack in adoption.stacks:
             adoption.start_the_rest(stack)
         try:
-            units = assembly.keeper.units(stack, self._options.names)
+            units = assembly.keeper.units_to_start(stack, self._options.names)
         except OxherdError as error:
             sys.stderr.write(f"oxherd: {error.render()}\n")
             assembly.leave(error.exit_code)

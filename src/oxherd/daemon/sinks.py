@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from oxherd.control.paths import Home
     from oxherd.daemon.handles import ProcessHandle
     from oxherd.system.logs.echo import Echo
+    from oxherd.system.logs.spool import Spool
     from oxherd.system.loop import Loop
     from oxherd.system.ports import Sink, System
 
@@ -42,6 +43,7 @@ class Sinks:
         start_helper: Runs a compressor in the background.
         report: Takes (process, kind, text) when a file cannot be written and when it can again.
         echo: In ``oxherd run``, prints every line.
+        spool: Keeps lines that are on their way from dying with the supervisor.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Sinks:
         start_helper: Callable[[list[str]], None],
         report: Callable[[ProcessHandle, str, str], None],
         echo: Echo | None,
+        spool: Spool | None,
     ) -> None:
         """Open nothing yet."""
         self._loop = loop
@@ -61,6 +64,7 @@ class Sinks:
         self._start_helper = start_helper
         self._report = report
         self._echo = echo
+        self._spool = spool
         self._leaving: list[Sink] = []
 
     def paths(self, process: ProcessHandle) -> SinkPaths:
@@ -97,6 +101,7 @@ class Sinks:
                 on_recovered=lambda text: self._report(process, "log-recovered", text),
                 echo=self._echo,
                 owner=None,
+                spool=self._spool,
             )
         return sink
 
@@ -143,3 +148,26 @@ class Sinks:
         for sink in process.sinks.values():
             sink.close()
         process.sinks.clear()
+
+    def take_orphans(self, processes: Iterable[ProcessHandle]) -> int:
+        """Write what a killed supervisor had read of pipes that nobody goes on with; once, when survivors are adopted.
+
+        Args:
+            processes: All there are. Their sinks are opened if something is left for one of them.
+
+        Returns:
+            Number of lines that belong to no process any more, and are lost.
+        """
+        if self._spool is None or not self._spool.orphans():
+            return 0
+        for process in processes:
+            for sink in self.of(process):
+                if sink is not None:
+                    sink.take_orphans()
+            self.rest(process)
+        return self._spool.drop_orphans()
+
+    def close_spool(self) -> None:
+        """Remove the spool's files; every sink is closed."""
+        if self._spool is not None:
+            self._spool.close()

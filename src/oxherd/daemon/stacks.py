@@ -115,6 +115,16 @@ class StackKeeper:
             return [Unit(process, None) for process in stack.processes.values()]
         return [self._unit(stack, name) for name in chosen]
 
+    def units_to_start(self, stack: StackHandle, names: Iterable[str]) -> list[Unit]:
+        """Return what the names mean; where there is none, everything that the oxfile does not disable.
+
+        Raises:
+            UsageError: A name fits no process or instance.
+        """
+        chosen = list(names)
+        units = self.units(stack, chosen)
+        return units if chosen else [unit for unit in units if not unit.process.spec.disabled]
+
     def _unit(self, stack: StackHandle, name: str) -> Unit:
         process = stack.processes.get(name)
         if process is not None:

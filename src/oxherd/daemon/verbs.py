@@ -132,7 +132,8 @@ class Verbs:
         units = self._keeper.units(stack, names_of(args))
         if names_of(args):
             return units
-        return [unit for unit in units if unit.process.wanted] or units
+        wanted = [unit for unit in units if unit.process.wanted]
+        return wanted or self._keeper.units_to_start(stack, ())
 
     # -- doing --------------------------------------------------------------------------------------------------
 
@@ -179,7 +180,8 @@ class Verbs:
 
     def _start(self, args: Args, reply: Reply) -> None:
         stack, notes = self._register(args, running_too=False)
-        self._run(self._keeper.start(stack, self._keeper.units(stack, names_of(args))), reply, notes=notes)
+        units = self._keeper.units_to_start(stack, names_of(args))
+        self._run(self._keeper.start(stack, units), reply, notes=notes)
 
     def _stop(self, args: Args, reply: Reply) -> None:
         stack = self._stack(args)

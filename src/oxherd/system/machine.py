@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from oxherd.core.endpoint import Address
     from oxherd.core.exits import ExitStatus
     from oxherd.system.logs.echo import Echo
+    from oxherd.system.logs.spool import Spool
     from oxherd.system.loop import Loop
     from oxherd.system.outside import Stopped
     from oxherd.system.tree import ProcessTable
@@ -195,6 +196,7 @@ class Machine:
         on_recovered: Callable[[str], None],
         echo: Echo | None,
         owner: tuple[int, int] | None,
+        spool: Spool | None,
     ) -> LogSink:
         """Open a log file."""
         return LogSink(
@@ -209,4 +211,5 @@ class Machine:
             on_recovered=on_recovered,
             echo=echo,
             owner=owner,
+            spool=spool,
         )

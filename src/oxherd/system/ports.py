@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
     from oxherd.system.cgroups import CgroupHandle
     from oxherd.system.logs.echo import Echo
+    from oxherd.system.logs.spool import Spool
     from oxherd.system.loop import Loop
     from oxherd.system.outside import Stopped
     from oxherd.system.resources import TreeSample
@@ -67,8 +68,11 @@ class Sink(Protocol):
     def open_pipe(self, slot: int) -> Pipe:
         """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
 
-    def attach(self, slot: int, read_fd: int) -> Pipe:
+    def attach(self, slot: int, read_fd: int, held: bytes = b"") -> Pipe:
         """Go on reading a pipe that an earlier supervisor made; takes over the descriptor."""
+
+    def take_orphans(self) -> int:
+        """Write what an earlier supervisor had read from pipes that are gone; returns how many lines that were."""
 
     def note(self, slot: int, text: str) -> None:
         """Write a line of Oxherd's own."""
@@ -176,5 +180,6 @@ class System(Protocol):
         on_recovered: Callable[[str], None],
         echo: Echo | None,
         owner: tuple[int, int] | None,
+        spool: Spool | None,
     ) -> Sink:
         """Open a log file; the arguments are those of `oxherd.system.logs.sink.LogSink`."""

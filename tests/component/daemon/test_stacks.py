@@ -41,6 +41,13 @@ def test_a_start_answers_when_everything_is_ready(bench):
     assert answer.steps[-1]["status"] == "running"
 
 
+def test_a_disabled_process_is_started_by_its_name_only(bench):
+    bench.ask("start", spec("web"), spec("extra", disabled=True))
+    assert bench.status() == {"web": "starting", "extra": "stopped"}
+    bench.ask("start", names=["extra"])
+    assert bench.status()["extra"] == "starting"
+
+
 def test_a_killed_process_is_replaced_in_the_same_turn(bench):
     bench.up(spec("web"))
     (old,) = bench.system.living("web")

@@ -115,6 +115,10 @@ class LogFile:
         self.size = status.st_size
         return Change.TRUNCATED if shrunk else Change.NONE
 
+    def end(self) -> int:
+        """Return how long the file is now, whoever has written to it."""
+        return os.fstat(self._fd).st_size
+
     def moved(self) -> bool:
         """Return whether another file, or none, is at the path now."""
         try:

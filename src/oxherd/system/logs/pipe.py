@@ -8,15 +8,15 @@ import os
 
 from oxherd.system.logs.lines import LineAssembler
 from oxherd.system.logs.ring import TailRing
+from oxherd.system.logs.spool import PIPE_READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oxherd.system.logs.sink import LogSink
+    from oxherd.system.logs.spool import PipeSpool
 
 __all__ = ["TURN_BUDGET", "OutputPipe", "make_pipe", "may_exceed_share"]
 
-_SMALL_READ = 64 * 1024
-_LARGE_READ = 256 * 1024
 # What one pipe may bring in one turn of the loop; the others are to have theirs.
 TURN_BUDGET = 1024 * 1024
 
@@ -96,12 +96,22 @@ class OutputPipe:
         slot: The instance.
     """
 
-    __slots__ = ("_fd", "_growing", "_lines", "_sink", "_tail", "capacity", "child_fd", "closed", "slot")
+    __slots__ = ("_fd", "_growing", "_guard", "_lines", "_sink", "_tail", "capacity", "child_fd", "closed", "slot")
 
-    def __init__(self, sink: LogSink, slot: int, read_fd: int, child_fd: int, held: bytes = b"") -> None:
-        """Take over both descriptors, and the unfinished line an earlier reader had."""
+    def __init__(
+        self,
+        sink: LogSink,
+        slot: int,
+        read_fd: int,
+        child_fd: int,
+        *,
+        held: bytes = b"",
+        guard: PipeSpool | None = None,
+    ) -> None:
+        """Take over both descriptors, and the unfinished line an earlier reader had; `resume` delivers what that left."""
         self._sink = sink
         self._fd = read_fd
+        self._guard = guard
         self._lines = LineAssembler()
         self._lines.feed(held)
         self._tail = TailRing()
@@ -126,6 +136,16 @@ class OutputPipe:
         """Return the last lines of this incarnation, the unfinished one included."""
         return self._tail.lines(count, self._lines.held)
 
+    def resume(self) -> None:
+        """Deliver what a supervisor that was killed had read and not written."""
+        guard = self._guard
+        if guard is None or not guard.left:
+            return
+        guard.begin(self._sink.place(self.slot))
+        left, guard.left = guard.left, b""
+        self._hand_over(self._lines.feed(left))
+        self._commit()
+
     def drain(self) -> None:
         """Read what is in the pipe now, without waiting."""
         if not self.closed:
@@ -138,6 +158,8 @@ class OutputPipe:
         if self.closed:
             return -1, b""
         self._sink.release(self)
+        if self._guard is not None:
+            self._guard.leave()
         fd, self._fd, self.closed = self._fd, -1, True
         return fd, self._lines.held
 
@@ -157,10 +179,9 @@ class OutputPipe:
             Bytes read. At the end of the output the pipe closes itself.
         """
         total = 0
-        size = _SMALL_READ
         while total < budget:
             try:
-                data = os.read(self._fd, size)
+                data = self._read(PIPE_READ)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -171,17 +192,28 @@ class OutputPipe:
                 self._end()
                 break
             total += len(data)
-            lines = self._lines.feed(data)
-            if lines:
-                self._tail.add(lines)
-                self._sink.deliver(self.slot, lines)
-            if len(data) < size:
+            self._hand_over(self._lines.feed(data))
+            self._commit()
+            if len(data) < PIPE_READ:
                 # A pipe gives all it has: a short read has emptied it.
                 break
-            size = _LARGE_READ
         if self._growing and not self.closed and total * 4 >= self.capacity * 3:
             self._grow()
         return total
+
+    def _read(self, size: int) -> bytes:
+        if self._guard is None:
+            return os.read(self._fd, size)
+        return self._guard.read(self._fd, size, self._sink.place(self.slot))
+
+    def _hand_over(self, lines: bytes) -> None:
+        if lines:
+            self._tail.add(lines)
+            self._sink.deliver(self.slot, lines)
+
+    def _commit(self) -> None:
+        if self._guard is not None:
+            self._guard.commit(self._lines.held, self._sink.log_of(self.slot))
 
     def _grow(self) -> None:
         """Its writer has waited for us, or nearly so: hold four times as much, as long as the kernel gives it."""
@@ -194,10 +226,14 @@ class OutputPipe:
         if self.closed:
             return
         self.closed = True
-        rest = self._lines.flush()
-        if rest:
-            self._tail.add(rest)
-            self._sink.deliver(self.slot, rest)
+        if self._lines.held:
+            if self._guard is not None:
+                self._guard.begin(self._sink.place(self.slot), last=True)
+            self._hand_over(self._lines.flush())
+            self._commit()
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard.remove()
         self._sink.release(self)
         self.close_child_end()
         os.close(self._fd)

@@ -61,6 +61,8 @@ class Rotation:
     def turn(self, file: LogFile) -> IndexHeader:
         """Retire the current file under its number and begin the next; returns what the new index has to say.
 
+        What is one too many now is removed by `prune`.
+
         Raises:
             OSError: The file cannot be renamed or the next not be created; the current one goes on being written.
         """
@@ -74,7 +76,6 @@ class Rotation:
             _remove(self._index_path)
         self.kept.append(self.serial)
         self.serial += 1
-        self.prune()
         return self._header(file)
 
     def prune(self) -> None:

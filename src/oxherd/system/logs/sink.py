@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from oxherd.config.model import LogSpec
     from oxherd.system.logs.echo import Echo
+    from oxherd.system.logs.landed import Place
+    from oxherd.system.logs.spool import PipeSpool, Spool
     from oxherd.system.loop import Loop, Timer
 
 __all__ = ["LogSink"]
@@ -46,6 +48,7 @@ class LogSink:
         on_recovered: Called once when it can be again.
         echo: Gets every whole line too.
         owner: uid and gid of files that are created.
+        spool: Keeps what has been read and not written from dying with the supervisor; None: it does.
     """
 
     __slots__ = (
@@ -58,6 +61,7 @@ class LogSink:
         "_per_instance",
         "_pipes",
         "_process",
+        "_spool",
         "_stamper",
         "_tick",
         "_writers",
@@ -77,11 +81,13 @@ class LogSink:
         on_recovered: Callable[[str], None],
         echo: Echo | None = None,
         owner: tuple[int, int] | None = None,
+        spool: Spool | None = None,
     ) -> None:
         """Open the log; a log that cannot be opened is trouble, not an error."""
         self._loop = loop
         self._process = process
         self._echo = echo
+        self._spool = spool
         self._stamper = Stamper(spec, process, stream)
         self._pipes: dict[OutputPipe, float] = {}
         self._parked: list[OutputPipe] = []
@@ -104,6 +110,7 @@ class LogSink:
                 on_trouble=on_trouble,
                 on_recovered=on_recovered,
                 owner=owner,
+                spool=spool,
             )
 
         self._make_writer = make_writer
@@ -129,18 +136,47 @@ class LogSink:
             OSError: No descriptors or no memory are left; nothing is leaked.
         """
         read_fd, child_fd = make_pipe(large=self._large_pipes)
-        return self._adopt(OutputPipe(self, slot, read_fd, child_fd))
+        return self._adopt(OutputPipe(self, slot, read_fd, child_fd, guard=self._guard(read_fd, slot)))
 
     def attach(self, slot: int, read_fd: int, held: bytes = b"") -> OutputPipe:
         """Go on reading a pipe that an earlier supervisor made; takes over the descriptor.
 
+        What that supervisor had read and not written, should it have been killed, is written first.
+
         Args:
             slot: The instance.
             read_fd: The read end.
-            held: The unfinished line, from `OutputPipe.detach`.
+            held: The unfinished line, from `OutputPipe.detach`. The spool knows it too, and need not be told.
         """
         os.set_blocking(read_fd, False)
-        return self._adopt(OutputPipe(self, slot, read_fd, -1, held))
+        guard = self._guard(read_fd, slot)
+        if guard is not None and held:
+            # The same line, and certainly all of it.
+            guard.left = b""
+        pipe = self._adopt(OutputPipe(self, slot, read_fd, -1, held=held, guard=guard))
+        pipe.resume()
+        return pipe
+
+    def take_orphans(self) -> int:
+        """Write what an earlier supervisor had read from pipes that are gone; to be called when all others are attached.
+
+        Returns:
+            Number of lines.
+        """
+        count = 0
+        for orphan in self._spool.orphans() if self._spool is not None else ():
+            if self._spool is None or self.log_of(orphan.slot) != orphan.log:
+                continue
+            guard = self._spool.claim(orphan)
+            guard.begin(self.place(orphan.slot), last=True)
+            self.deliver(orphan.slot, guard.left if guard.left.endswith(b"\n") else guard.left + b"\n")
+            guard.commit(b"", b"")
+            guard.remove()
+            count += orphan.lines
+        return count
+
+    def _guard(self, read_fd: int, slot: int) -> PipeSpool | None:
+        return None if self._spool is None else self._spool.open(read_fd, slot)
 
     def _adopt(self, pipe: OutputPipe) -> OutputPipe:
         self._pipes[pipe] = float("-inf")
@@ -169,6 +205,14 @@ class LogSink:
 
     # -- for the pipes ------------------------------------------------------------------------------------------
 
+    def place(self, slot: int) -> Place:
+        """Return where the next line of an instance is going to be written."""
+        return self._writer(slot).place()
+
+    def log_of(self, slot: int) -> bytes:
+        """Return the path of the log of an instance."""
+        return self._writer(slot).encoded_path
+
     def deliver(self, slot: int, lines: bytes) -> None:
         """Take whole lines of an instance."""
         self._write(slot, lines, own=False)
@@ -188,11 +232,15 @@ class LogSink:
         # Lines of Oxherd's own are for the file; on the echo the foreground says the same, without a process's tag.
         if self._echo is not None and not own:
             self._echo.write(self._process, slot, lines)
+        batch = Batch(time=now, slot=slot, data=self._stamper.apply(lines, now, slot), own=own)
+        self._writer(slot).write(batch)
+
+    def _writer(self, slot: int) -> LogWriter:
         key = slot if self._per_instance else 0
         writer = self._writers.get(key)
         if writer is None:
             writer = self._writers[key] = self._make_writer(key)
-        writer.write(Batch(time=now, slot=slot, data=self._stamper.apply(lines, now, slot), own=own))
+        return writer
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import time
 from oxherd.system.logs.compressor import Compressor
 from oxherd.system.logs.file import Change, LogFile, describe
 from oxherd.system.logs.index import STREAMS, IndexWriter
+from oxherd.system.logs.landed import Place
 from oxherd.system.logs.ring import Batch, SpillRing
 from oxherd.system.logs.rotate import Rotation
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oxherd.config.model import LogSpec
+    from oxherd.system.logs.spool import Spool
     from oxherd.system.logs.stamp import Stamper
     from oxherd.system.loop import Loop, Timer
 
@@ -45,6 +47,11 @@ class LogWriter:
         on_trouble: Called once when it begins not to work, with what is wrong.
         on_recovered: Called once when it works again.
         owner: uid and gid for what is created.
+        spool: Told when the lines of a batch go on in another file.
+
+    Attributes:
+        path: The log, links resolved.
+        encoded_path: The same in bytes.
     """
 
     __slots__ = (
@@ -64,8 +71,10 @@ class LogWriter:
         "_rotation",
         "_rotation_blocked_until",
         "_spill",
+        "_spool",
         "_stamper",
         "_was_moved",
+        "encoded_path",
         "path",
     )
 
@@ -82,6 +91,7 @@ class LogWriter:
         on_trouble: Callable[[str], None],
         on_recovered: Callable[[str], None],
         owner: tuple[int, int] | None = None,
+        spool: Spool | None = None,
     ) -> None:
         """Open the log, or begin with trouble."""
         self._loop = loop
@@ -89,6 +99,8 @@ class LogWriter:
             # Rotating a link would rename the link. Where links are not trusted the file refuses to open one.
             path = os.path.realpath(path)
         self.path = path
+        self.encoded_path = os.fsencode(path)
+        self._spool = spool
         self._max_bytes = spec.max_bytes
         self._on_trouble = on_trouble
         self._on_recovered = on_recovered
@@ -130,11 +142,14 @@ class LogWriter:
         """Write a batch, rotating where it is due; returns what could not be written, and why."""
         data = batch.data
         try:
+            inode = self._file.inode
             self._follow_the_file()
+            if inode != self._file.inode:
+                self._tell_spool(batch, data)
             while data:
                 cut = self._cut(data)
                 if not cut:
-                    self._rotate()
+                    self._rotate(batch, data)
                     continue
                 offset = self._file.size
                 written, error = self._file.append(data if cut == len(data) else data[:cut])
@@ -184,10 +199,22 @@ class LogWriter:
     def _rotates(self) -> bool:
         return bool(self._max_bytes) and self._file.regular and self._loop.now() >= self._rotation_blocked_until
 
-    def _rotate(self) -> None:
+    def place(self) -> Place:
+        """Return where the next line is going to be written; an inode of 0 says that nobody can tell."""
+        file, known = self._file, self._spill is None and self._file.regular
+        inode, size = (file.inode, file.end()) if known else (0, 0)
+        return Place(self.encoded_path, file.device, inode, size, self._stamper.form)
+
+    def _tell_spool(self, batch: Batch, rest: bytes) -> None:
+        """Say that the rest of the batch goes to another file: should we be killed, its lines are looked for there."""
+        if self._spool is not None and not batch.own:
+            self._spool.advance(self.place(), batch.data.count(b"\n", 0, len(batch.data) - len(rest)))
+
+    def _rotate(self, batch: Batch, rest: bytes) -> None:
         if self._file.moved():
             # logrotate was quicker and has not told us yet. What is at the path now is none of our business to rename.
             self._open()
+            self._tell_spool(batch, rest)
             return
         try:
             self._index.open(self._rotation.turn(self._file), 0)
@@ -200,6 +227,9 @@ class LogWriter:
         if self._rotation_blocked_until:
             self._rotation_blocked_until = 0.0
             self._on_recovered(f"{self.path}: rotates again")
+        self._tell_spool(batch, rest)
+        # Not before the spool knows: until then a recovery would look into the file that may be removed now.
+        self._rotation.prune()
         if self._compressor is not None:
             self._compressor.wake()
 
