@@ -17,6 +17,7 @@ from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from random import Random
 
     from chaos.world import World
@@ -26,6 +27,9 @@ __all__ = ["ACTIONS", "Action", "Done"]
 # Requests that are answered while something is out of order: that is what measures how long, and it needs no clock.
 WHILE = 150
 FEWER = 40
+
+# The first that is told of a restart, a scale or an apply.
+BEGUN = {"waiting", "stopping", "restarting", "started"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class Done:
         events: Kind, process (None: any) and a part of the text of events that have to be there.
         supervisor: Whether there may be another supervisor now.
         unread: Programs that died while there was no supervisor: what was in their pipes is lost.
+        ring: Whether a supervisor died that held lines for a full disk.
     """
 
     what: str
@@ -47,6 +52,7 @@ class Done:
     events: tuple[tuple[str, str | None, str], ...] = ()
     supervisor: bool = False
     unread: frozenset[int] = frozenset()
+    ring: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +70,12 @@ class Action:
     needs: Callable[[World], str] = field(default=lambda _: "")
 
 
-def _worker(world: World, rng: Random) -> tuple[str, str, int]:
-    """Choose a worker: its service, its label, its pid."""
+def _worker(world: World, rng: Random, *, siblings: bool = False) -> tuple[str, str, int]:
+    """Choose a worker: its service, its label, its pid; where it must have siblings, another one is started first."""
     service = rng.choice(SERVICES)
+    if siblings and world.stack.count(service) == 1:
+        world.ox.ok("scale", f"{service}=2")
+        world.stack.scaled[service] = 2
     label = f"{service}:{rng.randrange(world.stack.count(service))}"
     return service, label, world.ox.pid(label)
 
@@ -140,8 +149,8 @@ def kill_supervisor(world: World, rng: Random) -> Done:
 
 
 def kill_supervisor_and_worker(world: World, rng: Random) -> Done:
-    """While there is no supervisor a worker dies too; the next one replaces it."""
-    _, label, worker = _worker(world, rng)
+    """While there is no supervisor a worker dies too; its sibling serves all, and the next supervisor replaces it."""
+    _, label, worker = _worker(world, rng, siblings=True)
     pid = world.kill_supervisor()
     world.kill(worker)
     world.ox.ok("status")
@@ -276,6 +285,75 @@ def kill_supervisor_in_reload(world: World, rng: Random) -> Done:
     return Done(what=what, touched=frozenset({service}), supervisor=True)
 
 
+def kill_supervisor_in_verb(world: World, rng: Random) -> Done:
+    """kill -9 of the supervisor while it restarts, scales or applies: what was written down is brought about."""
+    stack = world.stack
+    service = rng.choice(SERVICES)
+    words = rng.choice([("restart", service), ("restart", "writer"), ("scale",), ("apply",)])
+    touched = frozenset({words[-1]})
+    if words[0] == "apply":
+        stack.turns["writer"] = stack.turns.get("writer", 0) + 1
+        world.ox.oxfile(stack.oxfile())
+        touched = frozenset({"writer"})
+    elif words[0] == "scale":
+        now = stack.count(service)
+        wanted = now % 3 + 1
+        words = ("scale", f"{service}={wanted}")
+        touched = frozenset(f"{service}:{slot}" for slot in range(min(now, wanted), max(now, wanted)))
+    position = world.events.position()
+    with world.verb(*words) as verb:
+        wait_until(
+            lambda: verb.ended() or any(e["kind"] in BEGUN for e in world.events.since(position)), "its beginning"
+        )
+        pid = world.kill_supervisor()
+        code = verb.wait()
+    # A service that was stopped to be started again has nobody now.
+    world.ox.ok("status")
+    world.new_era()
+    if words[0] == "scale":
+        # It was written down before it was begun.
+        stack.scaled[service] = wanted
+    if words[0] == "apply":
+        world.ox.ok("apply")
+    what = f"pid {pid}, in `oxherd {' '.join(words)}`, which ended with {code}"
+    return Done(what=what, touched=touched, supervisor=True)
+
+
+def kill_supervisor_and_zygote(world: World, rng: Random) -> Done:
+    """While there is no supervisor a zygote dies too; its workers live on, and the next supervisor makes another one."""
+    service, zygote = _zygote(world, rng)
+    pid = world.kill_supervisor()
+    world.kill(zygote)
+    world.traffic.answers(FEWER)
+    world.ox.ok("status")
+    world.new_era()
+    return Done(what=f"pid {pid}, then the zygote of {service}, {zygote}", gone=frozenset({zygote}), supervisor=True)
+
+
+def kill_supervisor_beside_stopped(world: World, rng: Random) -> Done:
+    """A worker stands still while the supervisor dies and the next one comes; it goes on later, and is the same."""
+    service, label, worker = _worker(world, rng)
+    with world.stopped(worker):
+        pid = world.kill_supervisor()
+        world.ox.ok("status")
+        world.new_era()
+        world.traffic.answers(FEWER, _other(service))
+    return Done(what=f"pid {pid}, while {label}, pid {worker}, stood still", supervisor=True)
+
+
+def kill_supervisor_on_full_disk(world: World, rng: Random) -> Done:
+    """The disk of a log is full when the supervisor dies: lines of that log that it held are lost, and all else goes on."""
+    position = world.events.position()
+    ballast = _fill(world)
+    world.events.wait(position, "log-trouble", "spiller")
+    pid = world.kill_supervisor()
+    world.ox.ok("status")
+    world.new_era()
+    world.traffic.answers(FEWER)
+    ballast.unlink()
+    return Done(what=f"pid {pid}", supervisor=True, ring=True)
+
+
 def scale(world: World, rng: Random) -> Done:
     """More workers, or fewer; those that stay are not touched."""
     service = rng.choice(SERVICES)
@@ -356,21 +434,28 @@ def edit_badly(world: World, rng: Random) -> Done:
 # -- the machine ----------------------------------------------------------------------------------------------------
 
 
-def fill_disk(world: World, rng: Random) -> Done:
-    """The disk of a log is full for a while: everybody serves, and the lines come later or are counted as dropped."""
-    assert world.stack.spill is not None
-    position = world.events.position()
-    ballast = world.stack.spill / "ballast"
+def _fill(world: World) -> Path:
+    """Leave no room on the small disk; return what has to go to make room again."""
+    disk = world.stack.spill
+    assert disk is not None
+    ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"\0" * 4096)
-    full = os.statvfs(world.stack.spill).f_bavail
-    assert full == 0, f"the disk has {full} blocks left"
+    left = os.statvfs(disk).f_bavail
+    assert left == 0, f"the disk has {left} blocks left"
+    return ballast
+
+
+def fill_disk(world: World, rng: Random) -> Done:
+    """The disk of a log is full for a while: everybody serves, and the lines come later or are counted as dropped."""
+    position = world.events.position()
+    ballast = _fill(world)
     world.events.wait(position, "log-trouble", "spiller")
     world.traffic.answers(FEWER)
     ballast.unlink()
     world.events.wait(position, "log-recovered", "spiller")
-    return Done(what=f"{world.stack.spill.name} is full", events=(("log-trouble", "spiller", "No space left"),))
+    return Done(what="it was full for a while", events=(("log-trouble", "spiller", "No space left"),))
 
 
 def remove_socket(world: World, rng: Random) -> Done:
@@ -420,6 +505,10 @@ ACTIONS = {
         Action(name="kill-supervisor-and-command", do=kill_supervisor_and_command),
         Action(name="kill-supervisor-twice", do=kill_supervisor_twice),
         Action(name="kill-supervisor-in-reload", do=kill_supervisor_in_reload),
+        Action(name="kill-supervisor-in-verb", do=kill_supervisor_in_verb),
+        Action(name="kill-supervisor-and-zygote", do=kill_supervisor_and_zygote),
+        Action(name="kill-supervisor-beside-stopped", do=kill_supervisor_beside_stopped),
+        Action(name="kill-supervisor-on-full-disk", do=kill_supervisor_on_full_disk, needs=_no_small_disk),
         Action(name="stop-worker", do=stop_worker),
         Action(name="stop-zygote", do=stop_zygote),
         Action(name="stop-command", do=stop_command),

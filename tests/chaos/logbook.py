@@ -77,7 +77,8 @@ class LogBook:
     Attributes:
         doubled, lost, torn: Lines that stand there again, are missing between two that are there, or are no line of anybody.
         dropped: Lines that Oxherd itself says it dropped.
-        unread: Lines that were in the pipe of a program that died while there was no supervisor, and died with it.
+        unread: Lines that died unread: with a program, in whose pipe they were while there was no supervisor, or with a
+            supervisor that held them for a full disk.
     """
 
     def __init__(self, path: Path, counters: Path) -> None:
@@ -135,6 +136,13 @@ class LogBook:
             if name.startswith(f"{pid}-"):
                 self.unread += max(0, count - self._next.get(name, 0))
                 self._next[name] = max(count, self._next.get(name, 0))
+
+    def excuse(self) -> None:
+        """Take as unread what is missing and was not said to be dropped: the supervisor that held it was killed."""
+        self.read()
+        gone = max(0, self.lost - self.dropped)
+        self.lost -= gone
+        self.unread += gone
 
     def written(self) -> dict[str, int]:
         """Return the lines that each incarnation says it has written."""

@@ -177,6 +177,9 @@ class Run:
         except (AssertionError, OxherdError) as error:
             self._violated(f"it could not be done: {error}")
             sheet["what"] = "not done"
+            # What was begun may have left nobody to ask.
+            world.ox.cli("start")
+            world.new_era()
         else:
             sheet["what"] = done.what
             self._settle(done, position, before)
@@ -269,6 +272,8 @@ class Run:
                     f"lines of {name} in its log: {book.behind(written)} are not there"
                 ),
             )
+            if done is not None and done.ring and name == "spiller":
+                book.excuse()
             beyond = book.beyond()
             findings = book.findings[:5] + [f"{beyond} has more lines than were written"] * bool(beyond)
             book.findings.clear()
@@ -298,11 +303,16 @@ class Run:
         self._judge(self.world.traffic.verdicts())
 
     def _judge(self, verdicts: list[Verdict]) -> None:
+        unlike: dict[tuple[str, ...], list[Verdict]] = {}
         for verdict in verdicts:
             if self.outcome.steps:
                 self.outcome.steps[-1]["failures"][verdict.word] += 1
             if verdict.word != "allowed":
-                self._violated(str(verdict), "harness" if verdict.word == "harness" else "oxherd")
+                key = (verdict.word, verdict.service, verdict.failure["class"])
+                unlike.setdefault(key, []).append(verdict)
+        for (word, *_), alike in unlike.items():
+            more = f" (and {len(alike) - 1} more of its class)" if len(alike) > 1 else ""
+            self._violated(f"{alike[0]}{more}", "harness" if word == "harness" else "oxherd")
 
     def _costs(self) -> None:
         """Insist on the descriptors that this supervisor had when the stack was in the same shape before."""
@@ -316,16 +326,16 @@ class Run:
             if world.ox.row("job")["pid"] is not None:
                 return False
             seen[:] = [vitals.descriptors(pid)]
-            return seen[0] == self._baseline.setdefault(shape, seen[0])
+            # Whatever is open for a moment only is not open at some other look.
+            self._baseline[shape] = seen[0] & self._baseline.get(shape, seen[0])
+            return seen[0] == self._baseline[shape]
 
         try:
             wait_until(look, "the descriptors of before")
         except AssertionError:
-            was, now = self._baseline[shape], seen[0]
-            self._violated(
-                f"descriptors of the supervisor: {dict(now - was)} more, {dict(was - now)} fewer than in this shape before"
-            )
-            self._baseline[shape] = now
+            more = seen[0] - self._baseline[shape]
+            self._violated(f"descriptors of the supervisor, more than in this shape before: {dict(more)}")
+            self._baseline[shape] = seen[0]
         self.outcome.series.append(
             {
                 "step": self._step,

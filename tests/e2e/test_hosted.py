@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.harness import descendants
-from support.hosted_stack import Hosted
+from support.hosted_stack import OXFILE, Hosted
 from support.waiting import DEADLINE, wait_gone, wait_until
 from support.web import Asking, ask, left_of, listening_inodes, server_pids, try_ask
 
