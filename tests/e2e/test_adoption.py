@@ -286,6 +286,7 @@ def test_workers_without_a_zygote_are_adopted_too(ox):
 
 
 def test_workers_whose_zygote_died_with_the_supervisor_get_a_new_one(hosted):
+    """At once, in the background: not only when a worker dies and waits for an import."""
     hosted.start()
     ox, before, zygote = hosted.ox, hosted.pids(), hosted.zygote()
     ox.kill_supervisor()
@@ -293,6 +294,7 @@ def test_workers_whose_zygote_died_with_the_supervisor_get_a_new_one(hosted):
     wait_gone(zygote)
     ox.ok("status")
     assert hosted.pids() == before
+    ox.wait("preloaded", name="web", count=2)
     os.kill(ox.pid("web:0"), signal.SIGKILL)
     ox.wait_row("web:0", status="running", restarts=1)
     assert server_pids(hosted.port, 2) == hosted.pids()

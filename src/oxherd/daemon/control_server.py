@@ -271,7 +271,7 @@ class ControlServer:
         self._reserve: list[int] = []
         self._socket = _listen(path) if inherited < 0 else _again(path, inherited)
         self._keep_reserve()
-        self._inode = os.stat(path).st_ino
+        self._inode = _inode(path)
         loop.watch_read(self._socket.fileno(), self._on_acceptable)
 
     def fileno(self) -> int:
@@ -296,29 +296,34 @@ class ControlServer:
         while self._reserve:
             os.close(self._reserve.pop())
         try:
-            if os.stat(self.path).st_ino == self._inode:
+            if _inode(self.path) == self._inode:
                 os.unlink(self.path)
         except OSError:
             # Removed already, or on a disk that takes nothing any more: a socket nobody listens on is replaced one day.
             return
 
-    def relisten(self) -> None:
-        """Listen anew where somebody has removed the socket, or its whole directory; who is connected stays so."""
-        if self._socket.fileno() < 0 or os.path.lexists(self.path):
-            return
-        try:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            fresh = _listen(self.path)
-        except (OSError, SystemFault) as error:
-            self.report(error)
-            return
+    def restore(self) -> bool:
+        """Put the socket back if it is not at its path any more; return whether it had to be.
+
+        Connections that are open stay open.
+
+        Raises:
+            SystemFault: It cannot be made.
+        """
+        if self._socket.fileno() < 0:
+            return False
+        if self._inode == _inode(self.path):
+            return False
+        listener = _listen(self.path)
+        # Whoever waits in the queue of the old one is welcomed before it is closed.
+        self._on_acceptable()
         if self._paused is None:
             self.loop.unwatch(self._socket.fileno())
+            self.loop.watch_read(listener.fileno(), self._on_acceptable)
         self._socket.close()
-        self._socket = fresh
-        self._inode = os.stat(self.path).st_ino
-        if self._paused is None:
-            self.loop.watch_read(fresh.fileno(), self._on_acceptable)
+        self._socket = listener
+        self._inode = _inode(self.path)
+        return True
 
     def forget(self, connection: _Connection) -> None:
         """Drop a connection that closed itself."""
@@ -413,6 +418,14 @@ def _listen(path: str) -> socket.socket:
         os.umask(previous)
     listener.setblocking(False)
     return listener
+
+
+def _inode(path: str) -> int:
+    """Return what tells a socket from another one at its path, or 0 if there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
 
 
 def _again(path: str, fd: int) -> socket.socket:

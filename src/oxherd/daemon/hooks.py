@@ -106,8 +106,12 @@ class Offer:
 
 
 def needs_restart(old: ProcessSpec, new: ProcessSpec) -> bool:
-    """Whether anything but the number of instances differs."""
-    return replace(old, instances=new.instances, set_keys=new.set_keys) != new
+    """Whether anything but the number of instances differs.
+
+    The number of an app's workers stands in its settings as well, as it was written.
+    """
+    app = replace(old.app, workers=new.app.workers) if old.app is not None and new.app is not None else old.app
+    return replace(old, app=app, instances=new.instances, set_keys=new.set_keys) != new
 
 
 class _Turn:
