@@ -31,8 +31,10 @@ def kept_of(home: Home, path: str) -> Kept:
     """Return what is kept of a stack: the supervisor says it, or the state directory where none runs.
 
     Raises:
-        OxherdError: The supervisor cannot be asked.
+        OxherdError: The supervisor cannot be asked, or is another user's: what follows reads that user's files and asks
+            their interpreters, which is not for root to do.
     """
+    home.refuse_foreign()
     try:
         client = connect(home, path)
     except NoSupervisorError:
@@ -55,6 +57,7 @@ def compile_for_start(home: Home, path: str, *, profile: str | None, update_env:
 
     Raises:
         ConfigError: The oxfile is not valid; nothing was changed.
+        SystemFault: The home belongs to another user.
     """
     from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - the heaviest import of the command line
 

@@ -64,7 +64,6 @@ def examine(examination: Examination) -> Iterator[Finding]:
     yield from files.check_programs(examination)
     yield from workers.check_engines(examination)
     yield from files.check_users(examination)
-    yield from files.check_env_files(examination)
     yield from network.check_ports(examination)
     yield from workers.check_balance(examination)
     yield from timing.check_stop_times(examination)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 
+from oxherd.config.redact import Mask
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from oxherd.config.model import ProcessSpec
 
-__all__ = ["account_of", "child_environment", "keep", "substitute"]
+__all__ = ["account_of", "child_environment", "keep", "mask_of", "masked", "substitute"]
 
 # Never kept of the caller: what belongs to one shell or to a supervisor around the caller.
 _NOT_KEPT = frozenset({"_", "SHLVL", "OLDPWD", "OXHERD_MARK", "OXHERD_INSTANCE", "OXHERD_PROCESS", "OXHERD_STACK"})
@@ -52,6 +54,16 @@ def child_environment(spec: ProcessSpec, stack: str, caller: Mapping[str, str], 
         OXHERD_MARK=mark,
     )
     return environ
+
+
+def mask_of(spec: ProcessSpec, caller: Mapping[str, str]) -> Mask:
+    """Return what hides a process's secrets in whatever it, or a program run for it, has said."""
+    return Mask({**caller, **dict(spec.env)})
+
+
+def masked(failure: dict[str, object], mask: Mask) -> dict[str, object]:
+    """Return what an app's interpreter said of a failure, as it may be shown and kept."""
+    return {key: mask.text(value) if isinstance(value, str) else value for key, value in failure.items()}
 
 
 def account_of(user: str) -> tuple[str, str, str] | None:

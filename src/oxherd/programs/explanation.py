@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oxherd.config.redact import redact_text, redact_value
+from oxherd.config.redact import redact_value, redact_words
 from oxherd.errors import UsageError
 from oxherd.programs.hosting import private_endpoint, private_readiness
 from oxherd.programs.interpreter import Found, find_interpreter, find_program
@@ -142,7 +142,7 @@ def explanation(compiled: Compiled, process_name: str, environ: Mapping[str, str
         title=program.title if spec.command is not None else "an app served by Oxherd's own workers",
         drains=_HOSTED_DRAIN if spec.hosted else program.drains,
         binds=spec.host.bind if spec.host is not None and spec.host.bind else _texts(program),
-        argv=tuple(redact_text(word) for word in spec.command.argv) if spec.command is not None else (),
+        argv=redact_words(spec.command.argv) if spec.command is not None else (),
         shell=spec.command is not None and spec.command.shell,
         executable=executable.path if executable is not None else "",
         executable_reason=executable.reason if executable is not None else missing,
@@ -185,7 +185,7 @@ def _hosting(spec: ProcessSpec, host: HostSpec, plan: Plan) -> HostingExplained:
         health=_where(private_endpoint(spec), there=asked or health is not None),
         readiness=_where(private_readiness(spec), there=health is not None and health.readiness is not None),
         overlap=host.overlap if not spec.hosted else not spec.singleton,
-        argv=tuple(redact_text(word) for word in host.argv) if not spec.hosted else (),
+        argv=redact_words(host.argv) if not spec.hosted else (),
     )
 
 
@@ -223,7 +223,7 @@ def _for_wsgi(versions: Mapping[str, str]) -> str:
 
 
 def _app_text(host: HostSpec) -> str:
-    target = host.target or " ".join(redact_text(word) for word in host.argv)
+    target = host.target or " ".join(redact_words(host.argv))
     return f"{target}(), a factory" if host.factory and host.target else target
 
 

@@ -39,6 +39,7 @@ def run(*, names: tuple[str, ...], config: str | None, profile: str | None, no_c
     paths = find_paths([config] if config else [], os.environ)
     if not paths:
         raise no_oxfile()
+    home.refuse_foreign()
     compiled = compile_stack(shown(paths[0]), profile=profile or None, environ=os.environ, strict_files=True)
     Output().problems(compiled.warnings)
     share_names({paths[0]: [process.name for process in compiled.oxfile.processes]}, names)
