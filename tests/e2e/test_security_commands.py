@@ -267,7 +267,13 @@ def test_a_supervisor_listens_on_its_unix_socket_and_what_it_was_told(ox):
     ox.oxfile(f'{text}[processes.api]\napp = "serves:app"\nbind = "127.0.0.1:{port}"\n')
     (ox.folder / "serves.py").write_text("async def app(scope, receive, send):\n    return\n")
     ox.ok("start", "api")
-    assert listening(ox.supervisor) == [f"tcp {port}", *own]
+    # For each worker a private unix socket besides, in a directory that nobody else may enter.
+    workers = os.path.join(ox.home.runtime, "workers")
+    assert stat.S_IMODE(os.stat(workers).st_mode) == 0o700
+    assert [text for text in listening(ox.supervisor) if not text.startswith(f"unix {workers}/")] == [
+        f"tcp {port}",
+        *own,
+    ]
 
 
 def test_a_run_listens_on_its_unix_socket_alone(ox):

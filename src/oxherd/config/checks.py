@@ -9,7 +9,7 @@ import stat
 from oxherd.config import problems
 from oxherd.config.model import DependencyCondition, ProcessKind, ProcessSpec, ProcessType
 from oxherd.config.problems import Place
-from oxherd.config.redact import holds_secret
+from oxherd.config.redact import holds_secret, is_secret_key, redact_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,6 +163,12 @@ def check_exposure(file: str, settings: list[Effective], found: list[Problem]) -
             if holds_secret(name, item.value) and "$" not in item.value and name not in names:
                 names.append(name)
                 line = line or item.place.line
+        for canonical, setting in own.layer.settings.items():
+            text = setting.value
+            if isinstance(text, str) and "$" not in text and canonical not in names:
+                if is_secret_key(canonical) or redact_text(text) != text:
+                    names.append(canonical)
+                    line = line or setting.place.line
     if names and _open_to_all(file):
         found.append(problems.exposed_secrets(Place(file=file, line=line), names, own=True))
     files: dict[str, tuple[int, list[str]]] = {}

@@ -43,7 +43,7 @@ _VALUE_STOPS = frozenset(" \t\r\n\"'&;|<>`")
 _SPACES = frozenset(" \t\r\n")
 _QUOTES = frozenset("\"'")
 
-# Values shorter than this are words ("dev", "true"); hiding them would hide half of every text.
+# Values shorter than this are words: "dev", "true".
 _LEAST = 6
 # Of a value with several lines, such as a private key, each line of this length is hidden: output comes in lines.
 _LEAST_LINE = 16
@@ -59,7 +59,7 @@ def is_secret_key(key: str) -> bool:
 
 def holds_secret(key: str, value: str) -> bool:
     """Return whether a variable of this name and value holds a secret: by its name, or in a URL."""
-    return bool(value) and (is_secret_key(key) or _redact_urls(value) != value)
+    return bool(value) and (is_secret_key(key) or _redact_urls(value, []) != value)
 
 
 def redact_text(text: str) -> str:
@@ -69,15 +69,32 @@ def redact_text(text: str) -> str:
     secret (``?token=***``, ``--secret-key=***``, ``API_KEY=*** exec app``), and the word after an option with such a
     name (``--password ***``).
     """
-    return _redact_options(_redact_assignments(_redact_urls(text)))
+    return _redact(text, [])
+
+
+def _redact(text: str, found: list[str]) -> str:
+    return _redact_options(_redact_assignments(_redact_urls(text, found), found), found)
 
 
 def redact_words(words: Iterable[str]) -> tuple[str, ...]:
     """Return a command line, one argument an element, without the secrets that can be seen in it."""
+    return _redact_words(words, [])
+
+
+def _redact_words(words: Iterable[str], found: list[str]) -> tuple[str, ...]:
     shown: list[str] = []
     hide = False
     for word in words:
-        shown.append(REDACTED if hide and not word.startswith("-") else redact_text(word))
+        name, _, value = word.partition("=")
+        if hide and not word.startswith("-"):
+            found.append(word)
+            shown.append(REDACTED)
+        elif value and name.startswith("-") and is_secret_key(name.lstrip("-")):
+            # Of an argument the value goes to its end, spaces included.
+            found.append(value)
+            shown.append(f"{name}={REDACTED}")
+        else:
+            shown.append(_redact(word, found))
         hide = _is_secret_option(word)
     return tuple(shown)
 
@@ -95,23 +112,26 @@ def redact_value(key: str, value: str) -> str:
 
 
 class Mask:
-    """Hides the secrets of one environment wherever they turn up in what a program said.
+    """Hides the secrets of one process wherever they turn up in what it said.
+
+    Secrets shorter than six characters are left: they are words, and half of every text would go with them.
 
     Args:
-        environ: The variables of the process. Their secrets are the values of names that say so, and the passwords in
-            the URLs of the others, from six characters on.
+        environ: Its variables: the values of names that say so are secrets, and the passwords in the URLs of the others.
+        argv: Its command line, of which everything is a secret that `redact_words` would hide.
     """
 
     __slots__ = ("_values",)
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], argv: Iterable[str] = ()) -> None:
         """Collect the values."""
-        values: set[str] = set()
+        found: list[str] = []
+        _redact_words(argv, found)
         for name, value in environ.items():
+            _redact_urls(value, found)
             if is_secret_key(name):
-                values.update(_pieces(value))
-            else:
-                values.update(secret for secret in _url_secrets(value) if len(secret) >= _LEAST)
+                found += _pieces(value)
+        values = {value for value in found if len(value) >= _LEAST}
         # The longest first: one secret may be a part of another.
         self._values = sorted(values, key=len, reverse=True)
 
@@ -120,17 +140,15 @@ class Mask:
         for value in self._values:
             if value in text:
                 text = text.replace(value, REDACTED)
-        return _redact_urls(text)
+        return _redact_urls(text, [])
 
 
 def _pieces(value: str) -> Iterator[str]:
-    """Yield what is looked for of one secret: the whole of it, and the lines and the URL password within it."""
+    """Yield what is looked for of one secret: the whole of it, and the lines within it."""
     whole = value.strip()
-    if len(whole) >= _LEAST:
-        yield whole
+    yield whole
     if "\n" in whole:
         yield from (line for line in map(str.strip, whole.split("\n")) if len(line) >= _LEAST_LINE)
-    yield from (secret for secret in _url_secrets(whole) if len(secret) >= _LEAST)
 
 
 # -- URLs -------------------------------------------------------------------------------------------------------------
@@ -161,28 +179,22 @@ def _secret_of(authority: str) -> tuple[str, str, str]:
     return authority, "", ""
 
 
-def _redact_urls(text: str) -> str:
+def _redact_urls(text: str, found: list[str]) -> str:
     if "://" not in text:
         return text
     pieces: list[str] = []
     for before, authority in _authorities(text):
         head, secret, rest = _secret_of(authority)
         pieces += [before, head, REDACTED if secret else "", rest]
+        if secret and secret != REDACTED:
+            found.append(secret)
     return "".join(pieces)
-
-
-def _url_secrets(value: str) -> list[str]:
-    if "://" not in value:
-        return []
-    return [
-        secret for _, authority in _authorities(value) if (secret := _secret_of(authority)[1]) and secret != REDACTED
-    ]
 
 
 # -- names and values -------------------------------------------------------------------------------------------------
 
 
-def _redact_assignments(text: str) -> str:
+def _redact_assignments(text: str, found: list[str]) -> str:
     if "=" not in text:
         return text
     pieces: list[str] = []
@@ -198,19 +210,22 @@ def _redact_assignments(text: str) -> str:
         end = equals + 1
         pieces.append(text[at:end])
         if is_secret_key(text[begin:equals].strip("-.")):
-            end, hidden = _hidden_value(text, end)
+            end, hidden = _hidden_value(text, end, found)
             pieces.append(hidden)
         at = end
 
 
-def _hidden_value(text: str, begin: int) -> tuple[int, str]:
+def _hidden_value(text: str, begin: int, found: list[str]) -> tuple[int, str]:
     """Return where the value that begins there ends, and what stands for it."""
     quote = text[begin : begin + 1]
     if quote in _QUOTES:
         end = text.find(quote, begin + 1)
-        # A quote that is never closed hides the rest.
-        return (len(text), f"{quote}{REDACTED}") if end < 0 else (end, f"{quote}{REDACTED}")
+        if end < 0:  # a quote that is never closed hides the rest
+            end = len(text)
+        found.append(text[begin + 1 : end])
+        return end, f"{quote}{REDACTED}"
     end = next((index for index in range(begin, len(text)) if text[index] in _VALUE_STOPS), len(text))
+    found.append(text[begin:end])
     return end, REDACTED if end > begin else ""
 
 
@@ -218,7 +233,7 @@ def _is_secret_option(word: str) -> bool:
     return word.startswith("--") and "=" not in word and is_secret_key(word[2:])
 
 
-def _redact_options(text: str) -> str:
+def _redact_options(text: str, found: list[str]) -> str:
     """Hide the word after ``--password`` and the like; spaces stay as they are."""
     if "--" not in text:
         return text
@@ -232,7 +247,7 @@ def _redact_options(text: str) -> str:
                 end += 1
             pieces.append(text[at:end])
         elif hide and text[at] != "-":
-            end, hidden = _hidden_value(text, at)
+            end, hidden = _hidden_value(text, at, found)
             # A stop such as ";" right where the value was to begin hides nothing and is passed over.
             if end == at:
                 end, hidden = at + 1, text[at]

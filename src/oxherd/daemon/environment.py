@@ -58,7 +58,9 @@ def child_environment(spec: ProcessSpec, stack: str, caller: Mapping[str, str], 
 
 def mask_of(spec: ProcessSpec, caller: Mapping[str, str]) -> Mask:
     """Return what hides a process's secrets in whatever it, or a program run for it, has said."""
-    return Mask({**caller, **dict(spec.env)})
+    commands = (spec.command, spec.pre_start, spec.pre_reload, spec.health.command if spec.health is not None else None)
+    words = [word for command in commands if command is not None for word in (*command.argv, "")]
+    return Mask({**caller, **dict(spec.env)}, words)
 
 
 def masked(failure: dict[str, object], mask: Mask) -> dict[str, object]:

@@ -90,7 +90,7 @@ class CommandProbe:
         self._helper = None
         took = format_seconds(self._loop.now() - self._started)
         # What it prints is its own business in its own log; here it is shown to people, like the last lines of a crash.
-        line = Mask(self._context.env or {}).text(_last_line(self._output))
+        line = Mask(self._context.env or {}, self._argv).text(_last_line(self._output))
         self._done(
             Outcome(end.success, f"passed in {took}" if end.success else f"{end.text}: {line}" if line else end.text)
         )
