@@ -66,6 +66,10 @@ def compile_for_start(home: Home, path: str, *, profile: str | None, update_env:
     chosen = (profile or None) if profile is not None else kept.profile
     compiled = compile_stack(shown(path), profile=chosen, environ=environ, strict_files=True)
     output.problems(compiled.warnings)
+    if os.geteuid() == 0:
+        from oxherd.cli.checks.trust import warn_of_trust  # noqa: PLC0415 - for root alone
+
+        warn_of_trust(home, compiled, environ, output)
     return compiled.oxfile
 
 

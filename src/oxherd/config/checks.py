@@ -165,10 +165,11 @@ def check_exposure(file: str, settings: list[Effective], found: list[Problem]) -
                 line = line or item.place.line
         for canonical, setting in own.layer.settings.items():
             text = setting.value
-            if isinstance(text, str) and "$" not in text and canonical not in names:
-                if is_secret_key(canonical) or redact_text(text) != text:
-                    names.append(canonical)
-                    line = line or setting.place.line
+            if not isinstance(text, str) or "$" in text or canonical in names:
+                continue
+            if is_secret_key(canonical) or redact_text(text) != text:
+                names.append(canonical)
+                line = line or setting.place.line
     if names and _open_to_all(file):
         found.append(problems.exposed_secrets(Place(file=file, line=line), names, own=True))
     files: dict[str, tuple[int, list[str]]] = {}

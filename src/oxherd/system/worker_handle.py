@@ -6,6 +6,7 @@ hosted one has. It decides nothing: what a message means is up to whoever made t
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from oxherd.host.meters import SIZE, Meters
@@ -86,8 +87,10 @@ class WorkerHandle:
         self.channel: Channel | socket.socket | None = None
         self.meters: Meters | None = None
         try:
-            self.meters_fd = os.memfd_create("oxherd-meters", os.MFD_CLOEXEC)
+            self.meters_fd = os.memfd_create("oxherd-meters", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(self.meters_fd, SIZE)
+            # A worker that cut it short would end the supervisor: reading a mapping beyond its file is SIGBUS, mmap(2).
+            fcntl.fcntl(self.meters_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self.meters = Meters(self.meters_fd)
             self.dump_fd = os.memfd_create("oxherd-dump", os.MFD_CLOEXEC)
             self._private_socket, self.private = open_private(directory, name)
