@@ -96,7 +96,7 @@ class CardWriter:
             try:
                 with open(self._path(handle), "rb") as file:
                     kept = json.loads(file.read()).get("cards", [])
-            except (OSError, ValueError, AttributeError):
+            except (OSError, ValueError, AttributeError, RecursionError):
                 kept = []
             handle.cards.extend(card for card in kept if isinstance(card, dict))
         return list(reversed(handle.cards))

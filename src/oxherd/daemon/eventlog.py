@@ -94,7 +94,7 @@ def _load_tail(path: str) -> list[dict[str, object]]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # the first line of the window is cut, the last one too after a crash
         if isinstance(event, dict):
             events.append(event)
