@@ -165,7 +165,10 @@ def every_supervisor(home: Home, stacks: Sequence[str] = ()) -> Iterator[tuple[s
             yield stack, connect(home, stack)
         return
     found = 0
-    runtime = sorted(os.listdir(home.runtime)) if os.path.isdir(home.runtime) else []
+    try:
+        runtime = sorted(os.listdir(home.runtime))
+    except OSError:
+        runtime = []  # not there, or not ours to read: connecting below says which
     for name in runtime:
         if name.startswith("run-") and name.endswith(".sock"):
             client = _foreground(home, os.path.join(home.runtime, name))

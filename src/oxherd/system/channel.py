@@ -188,7 +188,7 @@ class Channel:
             return False
         try:
             message = wire.decode(packet)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # the other side runs an app's code, and may send what it likes
             message = {"kind": "garbage", "text": repr(packet[:80])}
         self._on_message(message, fds)
         return True

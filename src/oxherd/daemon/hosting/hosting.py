@@ -10,6 +10,7 @@ import os
 
 from oxherd.core.events import BecameReady
 from oxherd.core.instance import Desired, State
+from oxherd.daemon.environment import mask_of, masked
 from oxherd.daemon.hosting.births import Births
 from oxherd.daemon.hosting.host import Host
 from oxherd.daemon.hosting.leaving import Leaving
@@ -337,7 +338,8 @@ class Hosting:
                 worker.accepting.discard(key)
             case "refused":
                 worker.asked.discard(key)
-                self._supervisor.announce(handle, "refused", f"{key}: {message.get('text', '')}")
+                text = mask_of(handle.spec, handle.env).text(f"{key}: {message.get('text', '')}")
+                self._supervisor.announce(handle, "refused", text)
             case "draining":
                 worker.draining = True
                 worker.accepting.clear()
@@ -347,8 +349,7 @@ class Hosting:
                 if closed:
                     self._supervisor.announce(handle, "drain-cut", f"{closed} connections were still open at the end")
             case "failed":
-                worker.failure = message
-                handle.failure = message
+                worker.failure = handle.failure = masked(message, mask_of(handle.spec, handle.env))
             case "recycle":
                 self._recycling.asked(handle)
             case "here-end" if not self.reuniting:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from oxherd.daemon.environment import child_environment
+from oxherd.daemon.environment import child_environment, mask_of, masked
 from oxherd.daemon.hosting.jobs import boot_argv, job_of, title_of
 from oxherd.daemon.remains import end_remains
 from oxherd.daemon.remembering import pipe_inodes
@@ -252,6 +252,7 @@ class Zygotes:
                 self._judged(host, release, zygote, message)
             case "failed":
                 release.cancel_timer()
+                zygote.failure = masked(message, mask_of(release.spec, release.env))
                 self._decided(release, zygote)
             case "forked" | "fork-failed":
                 release.deaths = 0
@@ -273,6 +274,7 @@ class Zygotes:
         if message.get("forkable") is not True:
             release.exec_only = release.host.preload != "true"
             why = "; ".join(str(hazard.get("what")) for hazard in found if isinstance(hazard, dict)) or "it says no"
+            why = mask_of(release.spec, release.env).text(why)
             self._tell(host, "not-preloaded", f"its workers import the app themselves: {why}")
             if release.exec_only:
                 self.end(release)
