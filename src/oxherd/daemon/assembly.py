@@ -331,6 +331,7 @@ class Assembly:
             self._when_all_down(down)
             return
         self.ending = self.supervisor.ending = True
+        self.journal.end()
         self.duties.end_all()
         self.duties.close()
         stacks = [self.keeper.stop_for_now(stack) for stack in self.supervisor.stacks.values()]
@@ -355,6 +356,7 @@ class Assembly:
         """End the loop with an exit code; everything is down already."""
         self._exit_code = exit_code
         self.ending = self.supervisor.ending = True
+        self.journal.end()
         self.duties.end_all()
         self.duties.close()
         # By the loop itself: one that is told to stop before it runs would run.
