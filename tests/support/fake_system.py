@@ -52,7 +52,8 @@ class FakeProcess:
 
     def keep_open(self) -> None:
         """Hold the listeners it was passed by itself: the supervisor whose numbers they are is about to go."""
-        self.stranger = True
+        if self.stranger:
+            return  # it has held them since the first of its supervisors died
         for fd in (*self.request.pass_fds, *self.request.listen_fds):
             inode = os.fstat(fd).st_ino
             if inode not in self.sockets:
@@ -218,7 +219,7 @@ class FakeSystem:
         for process in self.launched:
             if process.alive:
                 process.keep_open()
-            process.stranger = not same_parent
+            process.stranger = process.stranger or not same_parent
             if not same_parent:
                 process.status = None
 

@@ -35,6 +35,7 @@ class InstanceRecord:
         pipes: Inodes of the pipes of its output, stderr's last.
         current: Whether it was the instance of its slot, and not one beside it.
         candidate: Whether a reload that was not over had brought it.
+        displaced: Whether a reload had it stopped before its successor, so that nobody wanted its slot to be down.
         private: Path of its private listener, "" where it has none.
         door: Path of the door it waits at, "" where it has none.
         sockets: Of a program with passed listeners, their inodes in the order of its addresses.
@@ -47,6 +48,7 @@ class InstanceRecord:
     pipes: tuple[int, ...] = ()
     current: bool = True
     candidate: bool = False
+    displaced: bool = False
     private: str = ""
     door: str = ""
     sockets: tuple[int, ...] = ()
@@ -81,6 +83,8 @@ def record_of(handle: InstanceHandle) -> dict[str, object]:
         record["beside"] = True
     if handle.pinned is not None:
         record["candidate"] = True
+    elif handle.process.reloading and machine.desired is Desired.DOWN and not handle.retired:
+        record["displaced"] = True
     if handle.cgroup is not None:
         group = handle.cgroup
         record["cgroup"] = {"name": group.name, "kinds": [kind.value for kind in group.kinds], "folders": group.folders}
@@ -130,6 +134,7 @@ def read_record(record: Mapping[str, object]) -> InstanceRecord:
         pipes=tuple(inode for inode in pipes if isinstance(inode, int)),
         current=record.get("beside") is not True,
         candidate=record.get("candidate") is True,
+        displaced=record.get("displaced") is True,
         private=str(record.get("private", "")),
         door=str(record.get("door", "")),
         sockets=tuple(inode for inode in sockets if isinstance(inode, int)),
@@ -152,7 +157,7 @@ def _cgroup(record: object) -> CgroupHandle | None:
 
 def _exit_record(status: ExitStatus) -> dict[str, object]:
     names = ("code", "signal", "core_dumped", "oom")
-    return {name: value for name in names if (value := getattr(status, name)) not in (None, False)}
+    return {name: value for name in names if (value := getattr(status, name)) is not None and value is not False}
 
 
 def _exit(record: object) -> ExitStatus | None:

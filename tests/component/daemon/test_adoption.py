@@ -245,6 +245,7 @@ def test_a_stop_has_the_rest_of_its_time_and_then_ends(bench):
     assert signals(bench, pid) == [TERM]
     bench.loop.advance(1)
     assert signals(bench, pid)[:2] == [TERM, KILL]
+    bench.loop.advance(1)
     assert bench.status() == {"web": "stopped"}
     assert machine(bench).desired is Desired.DOWN
 
@@ -335,13 +336,15 @@ def test_a_slot_that_was_asked_for_and_not_made_yet_is_made(bench):
 
 
 def test_what_is_down_stays_as_it_is(bench):
-    bench.up(
+    bench.ask(
+        "start",
         spec("stopped"),
         spec("part", instances=2),
         spec("migrate", type=ProcessType.ONESHOT, restart=RestartPolicy(mode=RestartMode.NEVER)),
         spec("fails", restart=RestartPolicy(mode=RestartMode.NEVER)),
         spec("loops", restart=RestartPolicy(max_restarts=1, delay=0.0)),
     )
+    bench.loop.advance(1)
     bench.ask("stop", names=["stopped"])
     bench.ask("stop", names=["part:1"])
     bench.system.end(bench.system.living("migrate")[0], DONE)
@@ -364,7 +367,7 @@ def test_what_is_down_stays_as_it_is(bench):
 def test_what_depends_on_a_completed_migration_need_not_wait_for_it_again(bench):
     done = (("migrate", DependencyCondition.COMPLETED),)
     never = RestartPolicy(mode=RestartMode.NEVER)
-    bench.up_soon = bench.ask("start", spec("migrate", type=ProcessType.ONESHOT, restart=never), spec("web", depends_on=done))
+    bench.ask("start", spec("migrate", type=ProcessType.ONESHOT, restart=never), spec("web", depends_on=done))
     bench.system.end(bench.system.living("migrate")[0], DONE)
     bench.loop.advance(1)
     assert bench.status() == {"migrate": "exited", "web": "running"}
@@ -555,7 +558,8 @@ def held_back(bench, **fields):
 
 
 def test_a_stop_before_the_strays_are_gone_holds(bench):
-    bench.up(spec("web", restart=RestartPolicy(delay=10.0)), spec("waits", start_delay=60.0))
+    bench.ask("start", spec("web", restart=RestartPolicy(delay=10.0)), spec("waits", start_delay=60.0))
+    bench.loop.advance(1)
     bench.system.end(bench.system.living("web")[0], KILLED)
     go_on = held_back(bench)
     bench.ask("stop")
@@ -724,6 +728,8 @@ def reload_until(bench, port, moment):
         bench.system.clients[process.pid] = 1
     if moment == "canary":
         bench.system.accepts = dict.fromkeys(range(103, 200), False)
+    elif moment == "first slot moved":
+        bench.system.accepts = {104: False}
     bench.ask("reload", after)
     if moment == "settling":
         bench.loop.advance(1)
@@ -799,3 +805,51 @@ def test_a_singleton_that_was_being_reloaded_is_there_once(bench):
     bench.loop.advance(30)
     assert len(pids(bench)) == 1
     assert bench.status() == {"beat": "running"}
+    assert bench.instance("beat").process.others == []
+
+
+@pytest.mark.parametrize("dies_first", [False, True])
+def test_one_that_was_stopped_for_its_successor_comes_back(bench, dies_first):
+    """Its slot was down because of the reload, not because anybody wanted it to be."""
+    bench.system.obedient = False
+    beat = spec("beat", singleton=True)
+    bench.up(beat)
+    (old,) = bench.system.living()
+    bench.ask("reload", newer(beat))
+    assert bench.status() == {"beat": "stopping"}
+    bench.die()
+    if dies_first:
+        bench.system.end(old, DONE)
+    bench.rise()
+    if not dies_first:
+        assert bench.system.living() == [old]
+        bench.system.end(old, DONE)
+    bench.loop.advance(2)
+    assert bench.status() == {"beat": "running"}
+    assert machine(bench, "beat").generation == 1
+
+
+@pytest.mark.parametrize("state", ["starting", "lost", "discarded"])
+def test_a_candidate_that_stands_alone_is_gone_before_the_old_one_is_back(bench, state):
+    beat = spec("beat", singleton=True)
+    bench.up(beat)
+    bench.ask("reload", newer(beat))
+    (candidate,) = bench.system.living()
+    bench.system.obedient = False
+    if state == "discarded":
+        bench.ask("stop")
+        bench.instance("beat").process.wanted = True
+        bench.assembly.records.save(bench.instance("beat").process.stack)
+        bench.assembly.records.flush()
+    bench.die()
+    if state == "lost":
+        bench.system.end(candidate, FAILED)
+    bench.rise()
+    assert bench.system.living() == ([candidate] if state != "lost" else bench.system.living("beat"))
+    if state != "lost":
+        bench.system.end(candidate, DONE)
+    bench.loop.advance(2)
+    assert bench.status() == {"beat": "running"}
+    assert len(pids(bench)) == 1
+    assert bench.instance("beat").process.others == []
+    assert machine(bench, "beat").generation == 1

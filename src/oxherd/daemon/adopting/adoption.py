@@ -75,6 +75,7 @@ class Adoption:
         self._survivors: dict[ProcessHandle, list[Survivor]] = {}
         self._later: list[tuple[InstanceHandle, Instance, tuple[Command, ...]]] = []
         self._laggards: dict[ProcessHandle, list[InstanceHandle]] = {}
+        self._wanted: set[InstanceHandle] = set()  # are to be up again, whatever they are said to be wanted
         self.marks: set[str] = set()
         self.pids: set[int] = set()
         self.stacks: set[StackHandle] = set()
@@ -154,7 +155,8 @@ class Adoption:
         for survivor in survivors:
             slot = survivor.place.slot
             if not survivor.alive and survivor.record.current and slot not in holding:
-                holding[slot] = survivor
+                # Nothing may start in its place before a candidate is gone that cannot be beside it.
+                holding[slot] = _candidate(survivor, survivors) or survivor
         for survivor in sorted(survivors, key=lambda one: one.place.serial):
             survivor.chosen = holding.get(survivor.place.slot) is survivor
             if survivor.chosen or survivor.alive:
@@ -180,6 +182,8 @@ class Adoption:
         handle.cgroup = survivor.record.cgroup
         if survivor.chosen:
             process.instances[slot] = handle
+            if survivor.record.displaced or survivor.record.candidate:
+                self._wanted.add(handle)
             handle.retired = slot >= process.wanted_instances
         else:
             process.others.append(handle)
@@ -274,9 +278,9 @@ class Adoption:
             if handle.retired or process.scheduled:
                 continue
             never_started = handle not in known
-            # A stop that came with the end of the supervisor is none that anybody wanted.
-            ended = self._supervisor.journal.ended and handle.machine.desired is Desired.DOWN
-            if never_started or ended:
+            # A stop that came with the end of the supervisor, or from a reload, is none that anybody wanted for good.
+            unwanted = self._supervisor.journal.ended or handle in self._wanted
+            if never_started or (unwanted and handle.machine.desired is Desired.DOWN):
                 self._supervisor.feed(handle, Start())
 
     def _catch_up(self, process: ProcessHandle, laggards: list[InstanceHandle]) -> None:
@@ -328,6 +332,14 @@ def _descends(pid: int, roots: Container[int]) -> bool:
         stat = read_stat(pid)
         pid = 0 if stat is None else stat.ppid
     return False
+
+
+def _candidate(displaced: Survivor, survivors: list[Survivor]) -> Survivor | None:
+    """Return what a reload had started in the place of one that it had stopped for that, as far as anything of it is there."""
+    if not displaced.record.displaced:
+        return None
+    beside = (one for one in survivors if one.place.slot == displaced.place.slot and one.record.candidate)
+    return next((one for one in beside if one.alive or one.lost or one.sweeping), None)
 
 
 def _claim(survivor: Survivor) -> rules.Claim:
