@@ -30,6 +30,7 @@ from oxherd.daemon.rereading import Rereader
 from oxherd.daemon.sampler import Sampler
 from oxherd.daemon.scheduler import Scheduler
 from oxherd.daemon.sinks import Sinks
+from oxherd.daemon.socket_guard import SocketGuard
 from oxherd.daemon.stacks import StackKeeper
 from oxherd.daemon.supervisor import Supervisor
 from oxherd.daemon.upgrade import Upgrade
@@ -107,6 +108,7 @@ class Assembly:
         self.supervisor = Supervisor(loop=self.loop, system=self.system, journal=self.journal, events=self.events)
         self.watchdog = Watchdog(self.supervisor, notifier or Notifier({}), home.runtime)
         self._server: ControlServer | None = None
+        self._guard: SocketGuard | None = None
         self._exit_code = 0
         self.ending = False
         self._signals_to_end = 0
@@ -116,7 +118,12 @@ class Assembly:
     def _put_together(self) -> None:
         supervisor, loop = self.supervisor, self.loop
         # The sweeps look again whenever a child is gone; the executor exists some lines later.
-        self.children = Children(loop, self.system, lambda: self.executor.look_again())  # noqa: PLW0108
+        self.children = Children(
+            loop,
+            self.system,
+            lambda: self.executor.look_again(),  # noqa: PLW0108
+            lambda text: self.events.publish("process-trouble", text),
+        )
         helpers = Helpers(loop, self.system, self.children)
         cgroups = Cgroups(loop, self.system, lambda text: self.events.publish("cgroup-trouble", text))
         self.sinks = Sinks(
@@ -252,6 +259,12 @@ class Assembly:
             before_sending=self.records.flush,
             inherited=-1 if self._inheritance is None else self._inheritance.control,
         )
+        self._guard = SocketGuard(
+            self.loop,
+            self._server,
+            prepare=self._home.prepare,
+            tell=lambda text: self.events.publish("socket", text),
+        )
         for signum in ENDING_SIGNALS:
             self.loop.on_signal(signum, self._told_to_end)
         for signum in (signal.SIGHUP, signal.SIGUSR1):
@@ -303,6 +316,8 @@ class Assembly:
                 self.executor.signal(handle, signal.SIGQUIT)
 
     def _reopen(self, signum: int) -> None:
+        if self._guard is not None:
+            self._guard.look()
         for stack in self.supervisor.stacks.values():
             for process in stack.processes.values():
                 self.sinks.reopen(process)
@@ -382,6 +397,8 @@ class Assembly:
     def close(self) -> None:
         """Close files and sockets."""
         self.records.flush()
+        if self._guard is not None:
+            self._guard.close()
         if self._server is not None:
             self._server.close()
         for stack in self.supervisor.stacks.values():

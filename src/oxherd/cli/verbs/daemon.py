@@ -48,11 +48,11 @@ def stop(*, output: Output) -> int:
     """
     from oxherd.cli.bootstrap import wait_for_the_end  # noqa: PLC0415 - not for --help
     from oxherd.cli.progress import progress_of  # noqa: PLC0415 - not for --help
-    from oxherd.control.client import Client  # noqa: PLC0415 - not for --help
+    from oxherd.cli.where import reach  # noqa: PLC0415 - not for --help
     from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
 
     home = find_home(os.environ)
-    with Client.connect(home) as client, progress_of(output) as progress:
+    with reach(home) as client, progress_of(output) as progress:
         result = client.request("shutdown", progress.show, stop_processes=True)
     wait_for_the_end(home)
     if output.json:
@@ -71,11 +71,11 @@ def upgrade(*, output: Output) -> int:
     the version that is installed where the supervisor runs.
     """
     from oxherd.cli.bootstrap import wait_for_session  # noqa: PLC0415 - not for --help
-    from oxherd.control.client import Client  # noqa: PLC0415 - not for --help
+    from oxherd.cli.where import reach  # noqa: PLC0415 - not for --help
     from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
 
     home = find_home(os.environ)
-    with Client.connect(home) as client:
+    with reach(home) as client:
         before = client.request("ping", timeout=10)
         client.request("upgrade", python=sys.executable)
     after = wait_for_session(home, str(before.get("session", "")))
@@ -90,12 +90,12 @@ def upgrade(*, output: Output) -> int:
 @output_options
 def status(*, output: Output) -> int:
     """Show the supervisor: pid, version, age, memory, stacks."""
-    from oxherd.control.client import Client  # noqa: PLC0415 - not for --help
+    from oxherd.cli.where import reach  # noqa: PLC0415 - not for --help
     from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
     from oxherd.units import format_age, format_bytes  # noqa: PLC0415 - not for --help
 
     home = find_home(os.environ)
-    with Client.connect(home) as client:
+    with reach(home) as client:
         facts = client.request("ping", timeout=10)
     if output.json:
         output.document({key: facts.get(key) for key in _KEYS})

@@ -39,8 +39,13 @@ def run(*, names: tuple[str, ...], config: str | None, profile: str | None, no_c
     paths = find_paths([config] if config else [], os.environ)
     if not paths:
         raise no_oxfile()
+    home.refuse_foreign()
     compiled = compile_stack(shown(paths[0]), profile=profile or None, environ=os.environ, strict_files=True)
     Output().problems(compiled.warnings)
+    if os.geteuid() == 0:
+        from oxherd.cli.checks.trust import warn_of_trust  # noqa: PLC0415 - for root alone
+
+        warn_of_trust(home, compiled, os.environ, Output())
     share_names({paths[0]: [process.name for process in compiled.oxfile.processes]}, names)
     _refuse_running(home, paths[0])
     return _become(compiled.oxfile, names, no_color=no_color)

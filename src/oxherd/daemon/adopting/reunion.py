@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
     from oxherd.daemon.adopting.survivors import Survivor, ZygoteRecord
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
-    from oxherd.daemon.hosting.host import Host
+    from oxherd.daemon.hosting.host import Host, Release
     from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.supervisor import Supervisor
@@ -69,6 +69,7 @@ class Reunion:
         self._served: list[Survivor] = []
         self._zygotes: dict[int, ZygoteHandle] = {}
         self._forkers: set[tuple[ProcessHandle, int]] = set()
+        self._bereft: list[tuple[Host, Release]] = []
         self._notes: dict[str, list[str]] = {}
         self.pids: set[int] = set()
         self.statuses: dict[int, ExitStatus] = {}
@@ -112,6 +113,8 @@ class Reunion:
             # Of a generation that is taken back, or dead. If it lives it is a stray; it has no use for its door.
             self._supervisor.journal.forget_instance(record.mark)
             forget(record.door)
+            if release is not None:
+                self._bereft.append((host, release))
             return
         pipes = []
         sinks = self._sinks.of(process)
@@ -120,7 +123,9 @@ class Reunion:
             if fd >= 0:
                 pipes.append(sink.attach(0, fd))
         zygote = hosting.zygotes.rejoin(host, release, Launch(record.pid, pidfd), record.door, pipes)
-        if zygote is not None:
+        if zygote is None:
+            self._bereft.append((host, release))
+        else:
             self._zygotes[record.pid] = zygote
             self._forkers.add((process, record.generation))
             self.pids.add(record.pid)
@@ -153,6 +158,14 @@ class Reunion:
                 self._go_on(hosting, survivor, handle)
         for host in hosting.hosts():
             hosting.settle(host)
+        # Not now: whoever is there when strays are looked for, and was not adopted, is one.
+        self._supervisor.loop.call_soon(lambda: self._replace_zygotes(hosting))
+
+    def _replace_zygotes(self, hosting: Hosting) -> None:
+        """Make anew those that died while there was nobody to do it; a release that forks no more has none written down."""
+        for host, release in self._bereft:
+            if release.zygote is None and host.releases.get(release.generation) is release:
+                hosting.zygotes.start(host, release)
 
     def _wait(self) -> None:
         loop = self._supervisor.loop
@@ -179,7 +192,7 @@ class Reunion:
         for pid, (_, pidfd) in zygote.take_children().items():
             if pid not in known:
                 # It was forked, and its supervisor died before it could write that down.
-                system.signal(pid, pidfd, _SIGKILL)
+                system.kill_all([pid], _SIGKILL)
             if pidfd >= 0:
                 os.close(pidfd)
 
