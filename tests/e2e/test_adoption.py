@@ -90,6 +90,32 @@ def test_output_written_while_nobody_reads_is_kept(ox):
     assert numbers == list(range(4000))
 
 
+def test_lines_on_their_way_survive_the_supervisor(ox):
+    """Killed again and again in the middle of reading and writing: no line is lost, doubled or torn."""
+    folder = ox.oxfile(f'[processes.web]\ncommand = "{program("halves", "enough")}"\nrestart = "never"\n')
+    ox.ok("start")
+    for _ in range(5):
+        size = ox.log_path("web").stat().st_size
+        wait_until(lambda size=size: ox.log_path("web").stat().st_size > size, "more lines")
+        adopt(ox)
+    (folder / "enough").touch()
+    wait_until(lambda: _held(ox), "the half of the last line to be in the spool")
+    ox.kill_supervisor()
+    pid = next(iter(ox.marked()))
+    os.kill(pid, signal.SIGKILL)
+    wait_gone(pid)
+    ox.ok("status")
+    ox.wait_log("web", b"printed")
+    *lines, last = [line for line in ox.log("web").splitlines() if not line.startswith(b"oxherd: ")]
+    assert last == b"printed %d" % len(lines)
+    assert lines == [b"%08d " % number + b"x" * (number % 90) for number in range(len(lines))]
+
+
+def _held(ox):
+    """Whether a half line of the program is in the spool."""
+    return any(b"printed" in path.read_bytes() for path in Path(ox.home.spool).glob("[0-9]*"))
+
+
 def test_what_ended_meanwhile_is_told_and_comes_back(ox):
     """How it ended nobody knows, and nobody makes it up."""
     ox.oxfile(

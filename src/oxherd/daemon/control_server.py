@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 
+from oxherd.control.ownership import as_owner, peer_uid, user_text
 from oxherd.control.protocol import MAX_LINE, LineBuffer, error_answer, progress_answer, result_answer
 from oxherd.control.request import Request, parse_request
 from oxherd.errors import OxherdError, ProtocolError, SystemFault
@@ -298,7 +298,8 @@ class ControlServer:
         try:
             if _inode(self.path) == self._inode:
                 os.unlink(self.path)
-        except FileNotFoundError:
+        except OSError:
+            # Removed already, or on a disk that takes nothing any more: a socket nobody listens on is replaced one day.
             return
 
     def restore(self) -> bool:
@@ -382,11 +383,13 @@ class ControlServer:
         accepted.setblocking(False)
         connection = _Connection(self, accepted)
         self._connections.add(connection)
-        uid = _peer_uid(accepted)
+        uid = peer_uid(accepted)
         if uid is not None and uid not in (self._owner_uid, 0):
             connection.refuse(
                 ProtocolError(
-                    f"this supervisor belongs to uid {self._owner_uid}: it is not yours to command", code="OX510"
+                    f"this supervisor belongs to {user_text(self._owner_uid)}: it is not yours to command",
+                    hint=as_owner(self._owner_uid),
+                    code="OX510",
                 )
             )
             return
@@ -435,12 +438,3 @@ def _again(path: str, fd: int) -> socket.socket:
         return _listen(path)
     listener.setblocking(False)
     return listener
-
-
-def _peer_uid(connection: socket.socket) -> int | None:
-    """Return the uid of the process at the other end, or None where the system does not tell; unix(7)."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return None
-    _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    return int(uid)

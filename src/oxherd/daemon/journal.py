@@ -106,7 +106,7 @@ class Journal:
         except OSError as error:
             self._on_trouble(f"cannot read {path}: {error.strerror}")
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             problem = "is not what Oxherd wrote"
         aside = f"{path}.damaged"
         try:
@@ -147,6 +147,12 @@ class Journal:
             else:
                 self._latest.pop(key, None)
         return dict(self._latest)
+
+    def forget_all_instances(self) -> None:
+        """Nothing runs any more, and the next supervisor has nothing to adopt."""
+        self._latest.clear()
+        if os.path.exists(self._path):
+            self._begin_anew()
 
     def _begin_anew(self) -> None:
         try:
@@ -227,7 +233,11 @@ def replace_file(path: str, data: dict[str, object], *, durable: bool = True) ->
         os.unlink(temporary)
         raise
     os.close(fd)
-    os.replace(temporary, path)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def _line(record: dict[str, object]) -> bytes:
@@ -237,7 +247,7 @@ def _line(record: dict[str, object]) -> bytes:
 def _object(line: bytes) -> dict[str, object] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

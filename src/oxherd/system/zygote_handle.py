@@ -109,7 +109,12 @@ class ZygoteHandle:
         except OSError:
             self._door.close()
             raise
-        self.channel = Channel(loop, ours, self._hear, on_close)
+        try:
+            self.channel = Channel(loop, ours, self._hear, on_close)
+        except OSError:
+            for end in (ours, self.theirs, self._door):
+                end.close()
+            raise
 
     @classmethod
     def rejoin(

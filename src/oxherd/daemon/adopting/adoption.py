@@ -94,10 +94,21 @@ class Adoption:
         self._reunion.complete()
         self.pids |= self._reunion.pids
         for survivor in everybody:
+            if survivor.handle is not None and survivor.alive:
+                supervisor.remember(survivor.handle)
+        for survivor in everybody:
             if survivor.handle is not None and survivor.lost:
                 status = survivor.status or self._reunion.statuses.get(survivor.pid) or ExitStatus()
                 self._lost(survivor.handle, status)
+        self._deliver_what_was_read()
         self._tell(everybody, supervisor.loop.now() - began)
+
+    def _deliver_what_was_read(self) -> None:
+        """Write what was read from pipes that nobody goes on with: every other one is attached by now."""
+        supervisor = self._supervisor
+        lost = self._sinks.take_orphans(p for stack in supervisor.stacks.values() for p in stack.processes.values())
+        if lost:
+            supervisor.tell("log-trouble", f"log lines of processes that are gone: {lost}; they are lost")
 
     def has(self, pid: int, mark: str) -> bool:
         """Whether a process belongs to what was adopted: it is one of it, has a mark of it, or descends from one of it."""
@@ -204,15 +215,23 @@ class Adoption:
         for sink, inode in zip((sinks[0], sinks[1] or sinks[0]), survivor.record.pipes, strict=False):
             fd = system.output_of([survivor.pid], inode) if survivor.alive else -1
             if fd < 0:
-                # Only what it has started writes there, or what it has left behind: that takes a look at everybody.
-                mark = f"{handle.key}/{survivor.record.remembered.incarnation}"
-                below = system.tree(survivor.pid) if survivor.alive else []
-                left = system.leftovers(mark, survivor.pid, (), {inode}, anywhere=True)
-                fd = system.output_of([*below, *left], inode)
+                fd = self._output_below(survivor, handle, inode)
             if fd >= 0:
                 handle.pipes.append(sink.attach(handle.slot, fd))
             else:
                 survivor.notes.append("its output goes somewhere else than it was told to")
+
+    def _output_below(self, survivor: Survivor, handle: InstanceHandle, inode: int) -> int:
+        """Only what it has started writes there, or what it has left behind: that takes a look at everybody."""
+        system = self._supervisor.system
+        mark = f"{handle.key}/{survivor.record.remembered.incarnation}"
+        try:
+            below = system.tree(survivor.pid) if survivor.alive else []
+            left = system.leftovers(mark, survivor.pid, (), {inode}, anywhere=True)
+        except OSError as error:
+            survivor.notes.append(f"what it started cannot be looked for: {error.strerror}")
+            return -1
+        return system.output_of([*below, *left], inode)
 
     def _lost(self, handle: InstanceHandle, status: ExitStatus) -> None:
         supervisor = self._supervisor
@@ -231,6 +250,7 @@ class Adoption:
         for handle, machine, commands in self._later:
             if handle.process.stack is stack:
                 supervisor.resume(handle, machine, commands)
+                supervisor.remember(handle)
         for process in stack.processes.values():
             if process.wanted:
                 self._fill(process)

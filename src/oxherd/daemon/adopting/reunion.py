@@ -192,7 +192,7 @@ class Reunion:
         for pid, (_, pidfd) in zygote.take_children().items():
             if pid not in known:
                 # It was forked, and its supervisor died before it could write that down.
-                system.signal(pid, pidfd, _SIGKILL)
+                system.kill_all([pid], _SIGKILL)
             if pidfd >= 0:
                 os.close(pidfd)
 

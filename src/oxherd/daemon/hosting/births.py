@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from oxherd.core.instance import Desired
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, differences, job_of, title_of, worker_environment
 from oxherd.errors import OxherdError, SpawnError
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Births"]
 
 _EAGAIN = 11
+
+# Seconds a zygote may take for a fork. One that is stopped or blocked (SIGSTOP, a debugger, a frozen cgroup) takes for ever.
+_FORK_TIME = 10.0
 
 
 class Births:
@@ -207,7 +211,17 @@ class Births:
         )
         if not sent:
             raise SpawnError("asking its zygote for a fork", _EAGAIN, spec.name, "it does not listen")
-        release.awaiting[token] = lambda answer, fds: self._answered(host, handle, number, answer, fds)
+        self._await(host, release, handle, number, token)
+
+    def _await(self, host: Host, release: Release, handle: InstanceHandle, number: int, token: int) -> None:
+        """Wait for the answer to a fork, but not for ever: a zygote does nothing else, and forks in milliseconds."""
+        late = self._loop.call_later(_FORK_TIME, lambda: self._zygotes.stuck(host, release, token, _FORK_TIME))
+
+        def answered(answer: dict[str, object], fds: list[int]) -> None:
+            late.cancel()
+            self._answered(host, handle, number, answer, fds)
+
+        release.awaiting[token] = answered
 
     def _answered(
         self, host: Host, handle: InstanceHandle, number: int, answer: dict[str, object], fds: list[int]
@@ -215,16 +229,17 @@ class Births:
         if handle.machine.incarnation != number:
             # Cannot be: an incarnation ends with the answer to its fork. A stray process would be worse than a kill.
             if "pid" in answer:
-                self._system.signal(int(str(answer["pid"])), fds[0] if fds else -1, 9)
+                self._system.kill_all([int(str(answer["pid"]))], 9)
             for fd in fds:
                 os.close(fd)
             return
         match answer["kind"]:
             case "forked":
                 pid = int(str(answer["pid"]))
-                if handle.cgroup is not None:
-                    handle.cgroup.add(pid)
+                self._join(handle, pid)
                 self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=True)
+            case "lost" if handle.machine.desired is Desired.DOWN:
+                self._executor.could_not(handle, number, OxherdError("stopped before it was started"))
             case "lost":
                 # Its zygote has died with the question: ask the next one.
                 self._drop(handle)
@@ -235,6 +250,15 @@ class Births:
                     "forking it from its zygote", int(str(answer.get("errno", 0))), handle.spec.name, text
                 )
                 self._executor.could_not(handle, number, error)
+
+    def _join(self, handle: InstanceHandle, pid: int) -> None:
+        """Put a forked worker under its hard limits; one that cannot be runs without them, and that is said."""
+        if handle.cgroup is None:
+            return
+        try:
+            handle.cgroup.add(pid)
+        except OSError as error:
+            self._executor.warn(handle, f"it runs without its hard limits: {error.strerror}")
 
     def _drop(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:
