@@ -30,12 +30,12 @@ _PATIENCE = 2.0
 class Child:
     """A running child: its pid, its pidfd (or -1) and who is told of its end.
 
-    A ``foreign`` one is the child of a zygote, until the zygote dies: its parent reaps it and tells how it ended.
+    ``foreign`` is the pid of the zygote whose child it is, until that dies: it reaps it and tells how it ended. 0: ours.
     """
 
     __slots__ = ("foreign", "on_exit", "pid", "pidfd")
 
-    def __init__(self, pid: int, pidfd: int, on_exit: Callable[[ExitStatus], None], *, foreign: bool = False) -> None:
+    def __init__(self, pid: int, pidfd: int, on_exit: Callable[[ExitStatus], None], *, foreign: int = 0) -> None:
         """Made by `Children.adopt`."""
         self.pid = pid
         self.pidfd = pidfd
@@ -65,13 +65,13 @@ class Children:
         """The pids of all registered children."""
         return frozenset(self._by_pid)
 
-    def adopt(self, launch: Launch, on_exit: Callable[[ExitStatus], None], *, foreign: bool = False) -> Child:
+    def adopt(self, launch: Launch, on_exit: Callable[[ExitStatus], None], *, foreign: int = 0) -> Child:
         """Register a launched child; ``on_exit`` is called once, from the loop.
 
         Args:
             launch: The process.
             on_exit: Takes how it ended.
-            foreign: Whether another process is its parent and will say so; see `told`.
+            foreign: The pid of its parent, where that is another process and will tell of its end, else 0; see `told`.
         """
         child = Child(launch.pid, launch.pidfd, on_exit, foreign=foreign)
         self._by_pid[child.pid] = child
@@ -105,10 +105,10 @@ class Children:
             return
         self._over(child, status)
 
-    def told(self, pid: int, wait_status: int) -> None:
-        """The parent of a foreign child has reaped it; ``wait_status`` is that of wait(2)."""
+    def told(self, pid: int, wait_status: int, parent: int) -> None:
+        """A foreign ``parent`` has reaped its child; ``wait_status`` is that of wait(2). Of others' it tells nothing."""
         child = self._by_pid.get(pid)
-        if child is not None and child.foreign:
+        if child is not None and child.foreign == parent != 0:
             self._over(child, decoded(wait_status))
 
     def _give_up(self, child: Child) -> None:

@@ -79,6 +79,11 @@ class Executor:
         self._look_due = False
         self.need_hosting: Callable[[], Hosting]  # set when the supervisor is put together
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """The pids of all that is watched already."""
+        return self._children.pids
+
     # -- start --------------------------------------------------------------------------------------------------
 
     def spawn(self, handle: InstanceHandle) -> None:
@@ -97,16 +102,16 @@ class Executor:
             what = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
             self.could_not(handle, number, OxherdError(what))
             return
-        self.born(handle, number, launch, forked=False)
+        self.born(handle, number, launch, forked=0)
 
-    def born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: bool) -> None:
+    def born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: int) -> None:
         """The process of an incarnation exists: see to it until its end.
 
         Args:
             handle: The instance.
             number: The incarnation.
             launch: Its process.
-            forked: Whether a zygote is its parent, which then tells how it ended.
+            forked: The pid of the zygote that is its parent and tells how it ended; 0 for a child of our own.
         """
         handle.launch = launch
         handle.main_pid = launch.pid

@@ -9,6 +9,7 @@ from oxherd.daemon.hosting.jobs import boot_argv, differences, job_of, title_of,
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.worker_handle import WorkerHandle
+from oxherd.system.zygote_handle import forked_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Births:
             incarnation=number,
             title=title_of(handle, spec, stack, release.generation),
         )
-        self._born(handle, number, launch, forked=False)
+        self._born(handle, number, launch, forked=0)
 
     # -- fork ---------------------------------------------------------------------------------------------------
 
@@ -186,11 +187,18 @@ class Births:
         )
         if not sent:
             raise SpawnError("asking its zygote for a fork", _EAGAIN, spec.name, "it does not listen")
-        release.awaiting[token] = lambda answer, fds: self._answered(host, handle, number, answer, fds)
+        release.awaiting[token] = lambda answer, fds: self._answered(host, handle, number, zygote.pid, answer, fds)
 
-    def _answered(
-        self, host: Host, handle: InstanceHandle, number: int, answer: dict[str, object], fds: list[int]
+    def _answered(  # noqa: PLR0917 - the last two are what a zygote says
+        self, host: Host, handle: InstanceHandle, number: int, zygote: int, answer: dict[str, object], fds: list[int]
     ) -> None:
+        if answer["kind"] == "forked" and not self._is_its(answer, fds, zygote):
+            for fd in fds:
+                os.close(fd)
+            answer, fds = (
+                {"kind": "fork-failed", "text": f"it named pid {answer.get('pid')!r:.20}, which is not its child"},
+                [],
+            )
         if handle.machine.incarnation != number:
             # Cannot be: an incarnation ends with the answer to its fork. A stray process would be worse than a kill.
             if "pid" in answer:
@@ -203,7 +211,7 @@ class Births:
                 pid = int(str(answer["pid"]))
                 if handle.cgroup is not None:
                     handle.cgroup.add(pid)
-                self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=True)
+                self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=zygote)
             case "lost":
                 # Its zygote has died with the question: ask the next one.
                 self._drop(handle)
@@ -215,6 +223,12 @@ class Births:
                 )
                 self._executor.could_not(handle, number, error)
 
+    def _is_its(self, answer: dict[str, object], fds: list[int], zygote: int) -> bool:
+        """Whether a zygote's word about what it forked can be taken."""
+        pid = answer.get("pid")
+        known = isinstance(pid, int) and pid in self._executor.pids
+        return isinstance(pid, int) and not known and forked_by(pid, fds[0] if fds else -1, zygote)
+
     def _drop(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:
             pipe.close_child_end()
@@ -224,7 +238,7 @@ class Births:
             handle.worker.close()
             handle.worker = None
 
-    def _born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: bool) -> None:
+    def _born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: int) -> None:
         for pipe in handle.pipes:
             pipe.close_child_end()
         if handle.worker is not None:
