@@ -262,7 +262,7 @@ class Zygotes:
                     answer(message, fds)
                     return
             case "exited":
-                self._children.told(int(str(message["pid"])), int(str(message["status"])))
+                self._children.told(int(str(message["pid"])), int(str(message["status"])), zygote.pid)
             case _:
                 pass
         for fd in fds:
