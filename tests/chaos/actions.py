@@ -286,34 +286,37 @@ def kill_supervisor_in_reload(world: World, rng: Random) -> Done:
 
 
 def kill_supervisor_in_verb(world: World, rng: Random) -> Done:
-    """kill -9 of the supervisor while it restarts, scales or applies: what was written down is brought about."""
+    """kill -9 of the supervisor while it restarts, scales or applies: what was written down is brought about.
+
+    A restart is of a command: a service that was stopped to be started again would have nobody until the next supervisor.
+    """
     stack = world.stack
-    service = rng.choice(SERVICES)
-    words = rng.choice([("restart", service), ("restart", "writer"), ("scale",), ("apply",)])
-    touched = frozenset({words[-1]})
-    if words[0] == "apply":
-        stack.turns["writer"] = stack.turns.get("writer", 0) + 1
-        world.ox.oxfile(stack.oxfile())
-        touched = frozenset({"writer"})
-    elif words[0] == "scale":
-        now = stack.count(service)
-        wanted = now % 3 + 1
-        words = ("scale", f"{service}={wanted}")
-        touched = frozenset(f"{service}:{slot}" for slot in range(min(now, wanted), max(now, wanted)))
+    service, verb = rng.choice(SERVICES), rng.choice(["restart", "scale", "apply"])
+    now = stack.count(service)
+    wanted = now % 3 + 1
+    words, touched = (verb,), frozenset({"writer"})
+    match verb:
+        case "restart":
+            words = ("restart", "writer")
+        case "apply":
+            stack.turns["writer"] = stack.turns.get("writer", 0) + 1
+            world.ox.oxfile(stack.oxfile())
+        case _:
+            words = ("scale", f"{service}={wanted}")
+            touched = frozenset(f"{service}:{slot}" for slot in range(min(now, wanted), max(now, wanted)))
     position = world.events.position()
-    with world.verb(*words) as verb:
-        wait_until(
-            lambda: verb.ended() or any(e["kind"] in BEGUN for e in world.events.since(position)), "its beginning"
-        )
+    with world.verb(*words) as running:
+        begun = lambda: any(event["kind"] in BEGUN for event in world.events.since(position))  # noqa: E731
+        wait_until(lambda: running.ended() or begun(), "its beginning")
         pid = world.kill_supervisor()
-        code = verb.wait()
-    # A service that was stopped to be started again has nobody now.
+        code = running.wait()
     world.ox.ok("status")
     world.new_era()
-    if words[0] == "scale":
-        # It was written down before it was begun.
+    if verb == "scale":
+        # What is wanted is written down before anything is done about it; it may not have come to that.
         stack.scaled[service] = wanted
-    if words[0] == "apply":
+        world.ox.ok("scale", f"{service}={wanted}")
+    if verb == "apply":
         world.ox.ok("apply")
     what = f"pid {pid}, in `oxherd {' '.join(words)}`, which ended with {code}"
     return Done(what=what, touched=touched, supervisor=True)

@@ -14,7 +14,7 @@ SHORT = (
     "kill-worker",
     "kill-zygote-and-worker",
     "kill-command",
-    "kill-supervisor",
+    "kill-supervisor-and-zygote",
     "kill-supervisor-and-worker",
     "kill-supervisor-in-reload",
     "stop-worker",

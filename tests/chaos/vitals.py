@@ -20,12 +20,22 @@ __all__ = ["descriptors", "memory", "strays", "zombies", "zygotes"]
 
 
 def descriptors(pid: int) -> Counter[str]:
-    """Return what the descriptors of a process lead to, by kind; numbers of inodes and of files are left out."""
+    """Return what the descriptors of a process lead to, by kind; numbers of inodes and of files are left out.
+
+    A pipe that once held part of a line has a file of the spool from then on. How many have is chance; that there are more
+    than pipes is not, and is all that is told of them.
+    """
     found: Counter[str] = Counter()
+    spooled = 0
     folder = f"/proc/{pid}/fd"
     for name in os.listdir(folder):
         with contextlib.suppress(FileNotFoundError):
-            found[os.readlink(f"{folder}/{name}").partition(":[")[0]] += 1
+            target = os.readlink(f"{folder}/{name}").partition(":[")[0]
+            if os.path.basename(os.path.dirname(target)) == "spool":
+                spooled += 1
+            else:
+                found[target] += 1
+    found["spool beyond the pipes"] = max(0, spooled - found["pipe"])
     return found
 
 

@@ -365,6 +365,7 @@ class Assembly:
             return
         self.ending = self.supervisor.ending = True
         self.watchdog.stopping()
+        self.journal.end()
         self.duties.end_all()
         self.duties.close()
         stacks = [self.keeper.stop_for_now(stack) for stack in self.supervisor.stacks.values()]
@@ -389,6 +390,7 @@ class Assembly:
         """End the loop with an exit code; everything is down already."""
         self._exit_code = exit_code
         self.ending = self.supervisor.ending = True
+        self.journal.end()
         self.duties.end_all()
         self.duties.close()
         # By the loop itself: one that is told to stop before it runs would run.

@@ -269,6 +269,18 @@ class Reunion:
         sockets = [sock for _, sock in listeners.of(handle.slot, addresses)]
         if len(sockets) == len(addresses):
             handle.passed = PassedHandle.again(sockets, survivor.record.private)
+            self._supervisor.remember(handle)
+        if handle.machine.state is State.STARTING:
+            self._see(handle)
+
+    def _see(self, handle: InstanceHandle) -> None:
+        """A program that was starting may accept by now, or not yet."""
+        if handle.passed is not None:
+            handle.passed.accepts = handle.passed.sized = False
+            self._supervisor.need_hosting().passing.watch(handle)
+        elif handle.spec.health is None:
+            # Its listeners could not be got back, so nothing can be seen of it. It lives.
+            self._supervisor.feed(handle, BecameReady(handle.machine.incarnation))
 
     # -- going on -----------------------------------------------------------------------------------------------
 

@@ -161,6 +161,7 @@ class Zygotes:
         def ended(status: ExitStatus) -> None:
             self._journal.forget_instance(self.mark(host, release))
             self._ended(host, release, launch, pipes, status)
+            zygote.close()  # its successor may be there already, and then nobody else knows this one
 
         self._journal.save_instance(
             self.mark(host, release),
