@@ -412,9 +412,6 @@ class Assembly:
         self.events.publish("supervisor-stopped", "supervisor stopped")
         self.watchdog.close()
         self.journal.close()
-        if self.ending:
-            # Everything is down and was meant to be: as after a boot, what is wanted is started anew by who comes next.
-            self.journal.forget_all_instances()
         self.events.close()
         self.loop.close()
 

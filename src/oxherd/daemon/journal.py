@@ -162,12 +162,6 @@ class Journal:
         self.ended = False
         self.forget_instance(_ENDING)
 
-    def forget_all_instances(self) -> None:
-        """Nothing runs any more, and the next supervisor has nothing to adopt."""
-        self._latest.clear()
-        if os.path.exists(self._path):
-            self._begin_anew()
-
     def _begin_anew(self) -> None:
         try:
             os.unlink(self._path)
