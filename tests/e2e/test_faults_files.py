@@ -127,7 +127,7 @@ def test_a_supervisor_that_can_write_nothing_says_so(ox, read_only):
     ox.ok("start")
 
 
-@pytest.mark.parametrize("files", (2, 4, 5, 6, 8))
+@pytest.mark.parametrize("files", [2, 4, 5, 6, 8])
 def test_a_disk_without_room_from_the_start_is_said(ox, files):
     """Whatever is the first that finds no room, directory, lock or socket: it is told, and with room all is well."""
     disk = ox.mount(ox.base / "ox", f"4m,nr_inodes={files}")

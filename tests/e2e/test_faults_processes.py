@@ -147,9 +147,7 @@ def cramped(ox):
 
 def test_a_full_table_of_pids_delays_what_it_refuses(ox, cramped):
     """fork(2) says EAGAIN: what runs runs on, who crashes comes back when there is room, a stop needs none."""
-    ox.oxfile(
-        "".join(f'[processes.p{n}]\ncommand = "{program("sleeper")}"\nrestart_delay_ms = 1\n' for n in range(6))
-    )
+    ox.oxfile("".join(f'[processes.p{n}]\ncommand = "{program("sleeper")}"\nrestart_delay_ms = 1\n' for n in range(6)))
     cramped(4)
     result = ox.cli("start", "--json")
     assert result.code == 1, result

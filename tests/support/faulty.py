@@ -66,14 +66,14 @@ class FaultySystem(HostedSystem):
     def _break_watching(self) -> None:
         """The epoll has no room: epoll_ctl(2), ENOSPC and ENOMEM. What is watched already stays watched."""
         loop: Any = self.loop
-        watch = type(loop)._watch  # noqa: SLF001 - the one place where the loop asks the kernel
+        watch = type(loop)._watch
 
         def faulty(fd: int, events: int, callback: Callable[[], None]) -> None:
             if fd not in loop.watched and "support" not in callback.__module__:
                 self.strike("watch")
             watch(loop, fd, events, callback)
 
-        loop._watch = faulty  # noqa: SLF001
+        loop._watch = faulty
 
     def heal(self) -> None:
         """Nothing fails any more."""

@@ -15,6 +15,7 @@ import struct
 from oxherd.control.protocol import MAX_LINE, LineBuffer, error_answer, progress_answer, result_answer
 from oxherd.control.request import Request, parse_request
 from oxherd.errors import OxherdError, ProtocolError, SystemFault
+from oxherd.system.loop import readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,15 +218,15 @@ class _Connection:
             self.server.loop.watch_both(self.fd, self.on_ready)
         return True
 
-    def close(self) -> None:
-        """Hang up and cancel what the client waits for."""
+    def close(self, *, refill: bool = True) -> None:
+        """Hang up and cancel what the client waits for; ``refill``: the descriptor may go to the server's reserve."""
         if self._socket.fileno() < 0:
             return
         self._broken = True
         self.server.loop.unwatch(self.fd)
         self._socket.close()
         self._output.clear()
-        self.server.forget(self)
+        self.server.forget(self, refill=refill)
         replies, self.replies = self.replies, set()
         for reply in replies:
             reply._client_gone()  # noqa: SLF001 - the reply is the connection's own half
@@ -266,7 +267,7 @@ class ControlServer:
         self.version = version
         self.before_sending = before_sending
         self._owner_uid = owner_uid
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # in the order of their coming
         self._paused: Timer | None = None
         self._reserve: list[int] = []
         self._socket = _listen(path) if inherited < 0 else _again(path, inherited)
@@ -299,11 +300,10 @@ class ControlServer:
             if os.stat(self.path).st_ino == self._inode:
                 os.unlink(self.path)
         except OSError:
-            # Removed already, or on a disk that takes nothing any more: a socket nobody listens on is replaced one day.
-            return
+            return  # removed already, or on a read-only disk: a socket nobody listens on is replaced one day
 
     def relisten(self) -> None:
-        """Listen anew where somebody has removed the socket, or its whole directory; who is connected stays so."""
+        """Listen anew where somebody has removed the socket or its directory; who is connected stays so."""
         if self._socket.fileno() < 0 or os.path.lexists(self.path):
             return
         try:
@@ -313,6 +313,7 @@ class ControlServer:
             self.report(error)
             return
         if self._paused is None:
+            self._on_acceptable()  # who came before is in the old queue
             self.loop.unwatch(self._socket.fileno())
         self._socket.close()
         self._socket = fresh
@@ -320,10 +321,10 @@ class ControlServer:
         if self._paused is None:
             self.loop.watch_read(fresh.fileno(), self._on_acceptable)
 
-    def forget(self, connection: _Connection) -> None:
+    def forget(self, connection: _Connection, *, refill: bool) -> None:
         """Drop a connection that closed itself."""
-        self._connections.discard(connection)
-        if self._socket.fileno() >= 0:
+        self._connections.pop(connection, None)
+        if refill and self._socket.fileno() >= 0:
             self._keep_reserve()
 
     def report(self, error: Exception) -> None:
@@ -343,12 +344,27 @@ class ControlServer:
             except OSError as error:
                 if error.errno in _CLIENT_GONE:
                     continue
-                if error.errno in _NO_DESCRIPTORS and self._reserve:
-                    os.close(self._reserve.pop())
-                    continue
+                if error.errno in _NO_DESCRIPTORS:
+                    # accept(2) wants the descriptor before it looks whether anybody is there.
+                    if not readable(self._socket.fileno()):
+                        return
+                    if self._make_room():
+                        continue
                 self._pause(error)
                 return
             self._welcome(accepted)
+
+    def _make_room(self) -> bool:
+        """Find a descriptor for a client at the door: of the reserve, or of a client that has asked for nothing."""
+        if self._reserve:
+            os.close(self._reserve.pop())
+            return True
+        # The longest there first. Whoever waits for an answer is let alone.
+        idle = next((connection for connection in self._connections if not connection.replies), None)
+        if idle is None:
+            return False
+        idle.close(refill=False)
+        return True
 
     def _keep_reserve(self) -> None:
         """Fill the reserve up, as far as there are descriptors."""
@@ -377,7 +393,7 @@ class ControlServer:
     def _welcome(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
         connection = _Connection(self, accepted)
-        self._connections.add(connection)
+        self._connections[connection] = None
         uid = _peer_uid(accepted)
         if uid is not None and uid not in (self._owner_uid, 0):
             connection.refuse(

@@ -143,9 +143,7 @@ class Helper:
                 break
         if self._killed or self._read_fd >= 0:
             # What it forked while it was killed; or somebody still holds the other end of the pipe.
-            end_remains(
-                self._loop, self._system, self._children, self._request.mark, launch.pid, pipes=(self._inode,)
-            )
+            end_remains(self._loop, self._system, self._children, self._request.mark, launch.pid, pipes=(self._inode,))
         self._close()
         self._on_end(end)
 

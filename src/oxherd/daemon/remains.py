@@ -44,7 +44,7 @@ def kill_branch(system: System, children: Children, pid: int, pidfd: int) -> Non
 
 
 def end_remains(
-    loop: Loop, system: System, children: Children, mark: str, main_pid: int, pipes: Collection[int] = ()
+    loop: Loop, system: System, children: Children, mark: str, main_pid: int, *, pipes: Collection[int] = ()
 ) -> None:
     """SIGKILL what a dead child has left behind, now or as soon as it can be looked for.
 

@@ -118,11 +118,7 @@ class Stories:
 
     def workers(self):
         """Who lives of the process, zygotes and leftovers aside."""
-        return [
-            one
-            for one in self.bench.system.living()
-            if "zygote" not in one.mark.split("/") and not one.orphan
-        ]
+        return [one for one in self.bench.system.living() if "zygote" not in one.mark.split("/") and not one.orphan]
 
     def forget(self) -> None:
         """What was said is heard."""
@@ -131,7 +127,9 @@ class Stories:
 
     def told(self) -> str:
         """Everything that was said to anybody since."""
-        return "\n".join([*self.bench.events()[self.heard :], *(f"{answer.value} {answer.problem}" for answer in self.answers)])
+        return "\n".join(
+            [*self.bench.events()[self.heard :], *(f"{answer.value} {answer.problem}" for answer in self.answers)]
+        )
 
 
 @pytest.fixture
