@@ -78,7 +78,10 @@ def refused_all(ox, stranger):
 def test_another_user_commands_nothing_by_the_modes_of_files(ox):
     """The socket is 0600 in a directory of 0700: the stranger does not even reach it, and is told whose it is."""
     sleeping(ox)
-    ox.ok("start")
+    started = ox.ok("start")
+    # The oxfile that everybody may read, so that the stranger can, is told of once, with what to type.
+    assert started.err.count("[OX154]") == 1, started
+    assert "chmod 600 oxfile.toml" in started.err, started
     assert stat.S_IMODE(os.stat(ox.home.runtime).st_mode) == 0o700
     assert stat.S_IMODE(os.stat(ox.home.state).st_mode) == 0o700
     assert stat.S_IMODE(os.stat(ox.home.socket).st_mode) == 0o600

@@ -55,7 +55,7 @@ class Booted:
         if os.geteuid() != 0:
             pytest.skip("needs root to boot one")
         if shutil.which("systemd-nspawn") is None:
-            pytest.skip("needs a running systemd, and there is no systemd-nspawn to make one")
+            pytest.skip("no systemd-nspawn here: ./scripts/debian-packages installs it")
         self.root = Path(tempfile.mkdtemp(prefix="ox-booted-", dir="/tmp"))
         self.log = self.root.with_suffix(".log")
         self._cgroups: list[Path] = []

@@ -1,10 +1,14 @@
 """An operating system that exists only in the test: processes are numbers that live until the test says otherwise.
 
 Every call of the port can be made to fail once with `fail`; what the supervisor asked for is in `launched` and `sent`.
+
+The supervisor can die as well (`FakeSystem.orphan_all`): what it had started goes on, is nobody's child any more, and keeps
+its output and its listeners open, so that another supervisor finds them.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -23,7 +27,10 @@ __all__ = ["FakePipe", "FakeProcess", "FakeSink", "FakeSystem"]
 
 @dataclass
 class FakeProcess:
-    """One process: who it is, whether it lives, how it ended, what it obeys."""
+    """One process: who it is, whether it lives, how it ended, what it obeys.
+
+    A ``stranger`` has outlived its supervisor: it is no child of the next one. ``bell`` is what its pidfds are copies of.
+    """
 
     pid: int
     request: LaunchRequest
@@ -34,22 +41,48 @@ class FakeProcess:
     orphan: bool = False
     rss: int = 10_000_000
     cpu: float = 0.0
+    stranger: bool = False
+    bell: int = -1
+    outputs: dict[int, int] = field(default_factory=dict)
+    sockets: dict[int, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.request.env.get("OXHERD_PROCESS", "?")
 
+    def keep_open(self) -> None:
+        """Hold the listeners it was passed by itself: the supervisor whose numbers they are is about to go."""
+        if self.stranger:
+            return  # it has held them since the first of its supervisors died
+        for fd in (*self.request.pass_fds, *self.request.listen_fds):
+            inode = os.fstat(fd).st_ino
+            if inode not in self.sockets:
+                self.sockets[inode] = os.dup(fd)
+
+    def end(self, status: ExitStatus | None) -> None:
+        """Be dead: whoever holds it sees that, and what it had open is closed."""
+        self.alive, self.status = False, status
+        if self.bell >= 0:
+            os.eventfd_write(self.bell, 1)
+            os.close(self.bell)
+            self.bell = -1
+        for fd in (*self.outputs.values(), *self.sockets.values()):
+            os.close(fd)
+        self.outputs, self.sockets = {}, {}
+
 
 class FakePipe:
     """A pipe that has been given nothing."""
 
-    def __init__(self, sink: FakeSink) -> None:
+    def __init__(self, sink: FakeSink, fd: int = -1) -> None:
         self.sink = sink
-        self.child_fd = 1
-        self.fd = -1
+        self.child_fd = 1 if fd < 0 else os.dup(fd)
+        self.fd = fd
         self.closed = False
 
     def close_child_end(self) -> None:
+        if self.child_fd > 1:
+            os.close(self.child_fd)
         self.child_fd = -1
 
     def drain(self) -> None:
@@ -62,13 +95,18 @@ class FakePipe:
         if not self.closed:
             self.closed = True
             self.sink.open_pipes -= 1
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
 
 
 class FakeSink:
     """A log that keeps lines in a list."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, tangible: bool = False) -> None:
         self.path = path
+        self.tangible = tangible
+        self.attached: list[tuple[int, int]] = []
         self.lines: list[bytes] = []
         self.notes: list[str] = []
         self.open_pipes = 0
@@ -87,7 +125,14 @@ class FakeSink:
             error, self.error = self.error, None
             raise error
         self.open_pipes += 1
-        return FakePipe(self)
+        return FakePipe(self, os.memfd_create("pipe") if self.tangible else -1)
+
+    def attach(self, slot: int, read_fd: int, _held: bytes = b"") -> FakePipe:
+        self.open_pipes += 1
+        self.attached.append((slot, os.fstat(read_fd).st_ino))
+        pipe = FakePipe(self, read_fd)
+        pipe.close_child_end()
+        return pipe
 
     def note(self, _slot: int, text: str) -> None:
         self.notes.append(text)
@@ -111,6 +156,9 @@ class FakeSystem:
         accepts: By pid, whether a program accepts from its listeners: True where nothing is said, None: not to be told.
         clients: By pid, how many connections a program has.
         stubborn: Why no program can be kept from accepting, or "".
+        tangible: Whether pipes have descriptors, by which they can be told apart.
+        kernel_tells: Whether the kernel says how a stranger ended.
+        searched: The marks that were looked for among all processes of the machine.
     """
 
     def __init__(self) -> None:
@@ -128,6 +176,9 @@ class FakeSystem:
         self.accepts: dict[int, bool | None] = {}
         self.clients: dict[int, int] = {}
         self.stubborn = ""
+        self.tangible = False
+        self.kernel_tells = False
+        self.searched: list[str] = []
 
     # -- for the test -------------------------------------------------------------------------------------------
 
@@ -148,10 +199,8 @@ class FakeSystem:
     def end(self, process: FakeProcess, status: ExitStatus) -> None:
         """Let a process end and tell the supervisor as the kernel would."""
         if process.alive:
-            process.alive = False
-            process.status = status
-            assert self.loop is not None
-            self.loop.deliver(signal.SIGCHLD)  # type: ignore[attr-defined]
+            process.end(status)
+            self._tell(process)
 
     def leave_behind(self, parent: FakeProcess) -> FakeProcess:
         """Let a process start a daemon of its own, which falls to the supervisor when its parent is gone."""
@@ -159,6 +208,35 @@ class FakeSystem:
         child = FakeProcess(pid=self._pid, request=parent.request, mark=parent.mark, orphan=True)
         self.launched.append(child)
         return child
+
+    def orphan_all(self, *, same_parent: bool = False) -> None:
+        """Let the supervisor be gone; what lives falls to somebody else.
+
+        Args:
+            same_parent: The supervisor becomes another program in the same process: its children stay its own.
+        """
+        self.loop = None
+        for process in self.launched:
+            if process.alive:
+                process.keep_open()
+            process.stranger = process.stranger or not same_parent
+            if not same_parent:
+                process.status = None
+
+    def close(self) -> None:
+        """Close what is held for the processes that live."""
+        for process in self.living():
+            process.end(None)
+
+    def _tell(self, process: FakeProcess) -> None:
+        """The kernel tells the parent of an end: SIGCHLD, or whoever else holds the process; nobody where nobody is there."""
+        if self.loop is None:
+            if process.stranger:
+                process.status = None
+        elif process.stranger:
+            self.loop.advance(0)  # type: ignore[attr-defined]
+        else:
+            self.loop.deliver(signal.SIGCHLD)  # type: ignore[attr-defined]
 
     # -- the port -----------------------------------------------------------------------------------------------
 
@@ -171,16 +249,22 @@ class FakeSystem:
     def launch(self, request: LaunchRequest) -> SimpleNamespace:
         self._fault("launch")
         self._pid += 1
-        self.launched.append(FakeProcess(pid=self._pid, request=request, mark=request.env.get("OXHERD_MARK", "")))
+        process = FakeProcess(pid=self._pid, request=request, mark=request.env.get("OXHERD_MARK", ""))
+        for fd in {request.stdout, request.stderr} if self.tangible else ():
+            process.outputs[os.fstat(fd).st_ino] = os.dup(fd)
+        self.launched.append(process)
         return SimpleNamespace(pid=self._pid, pidfd=-1, report_fd=None)
 
     def exit_of(self, pid: int, _pidfd: int) -> ExitStatus | None:
         process = self.process(pid)
+        if process.stranger and not process.alive and not self.kernel_tells:
+            return ExitStatus()
         status, process.status = process.status, None
         return status
 
     def next_dead(self) -> int | None:
-        return next((process.pid for process in self.launched if process.status is not None), None)
+        dead = (process for process in self.launched if process.status is not None and not process.stranger)
+        return next((process.pid for process in dead), None)
 
     def signal(self, pid: int, _pidfd: int, signum: int) -> bool:
         self.sent.append((pid, signum))
@@ -188,10 +272,10 @@ class FakeSystem:
         if not process.alive:
             return False
         if signum == signal.SIGKILL:
-            process.alive, process.status = False, ExitStatus(signal=9)
+            process.end(ExitStatus(signal=9))
         elif self.obedient and signum not in process.ignores and signum in {2, 3, 15}:
-            process.alive, process.status = False, ExitStatus(code=0)
-        if not process.alive:
+            process.end(ExitStatus(code=0))
+        if not process.alive and not process.stranger:
             assert self.loop is not None
             # Not from within the call: the kernel tells of it later, too.
             self.loop.call_soon(lambda: self.loop.handlers[signal.SIGCHLD](signal.SIGCHLD))  # type: ignore[union-attr]
@@ -213,7 +297,8 @@ class FakeSystem:
         *,
         anywhere: bool = False,
     ) -> list[int]:
-        assert not anywhere, "nothing is adopted here"
+        if anywhere:
+            self.searched.append(mark)
         return [
             process.pid
             for process in self.launched
@@ -226,6 +311,24 @@ class FakeSystem:
 
     def start_ticks(self, pid: int) -> int:
         return pid * 10
+
+    def hold(self, pid: int, start_ticks: int) -> int | None:
+        self._fault("hold")
+        process = next((process for process in self.launched if process.pid == pid), None)
+        if process is None or not process.alive or start_ticks != self.start_ticks(pid):
+            return None
+        if process.bell < 0:
+            process.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return os.dup(process.bell)
+
+    def output_of(self, pids: Iterable[int], inode: int) -> int:
+        self._fault("output_of")
+        held = (self.process(pid).outputs for pid in pids)
+        return next((os.dup(outputs[inode]) for outputs in held if inode in outputs), -1)
+
+    def borrow(self, pid: int, _pidfd: int, inodes: Collection[int]) -> dict[int, int]:
+        self._fault("borrow")
+        return {inode: os.dup(fd) for inode, fd in self.process(pid).sockets.items() if inode in inodes}
 
     def sample(self, pid: int) -> SimpleNamespace:
         process = self.process(pid)
@@ -260,5 +363,5 @@ class FakeSystem:
 
     def open_sink(self, *, path: str, **_rest: object) -> FakeSink:
         self._fault("open_sink")
-        sink = self.sinks[path] = FakeSink(path)
+        sink = self.sinks[path] = FakeSink(path, tangible=self.tangible)
         return sink

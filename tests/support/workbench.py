@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 from oxherd.config.codec import encode
@@ -15,6 +16,7 @@ from support.fake_loop import FakeLoop
 from support.fake_system import FakeSystem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from oxherd.daemon.handles import InstanceHandle
@@ -88,8 +90,52 @@ class Workbench:
         self.loop = FakeLoop(self.loop.time + 100)
         self.system.loop = self.loop
         for process in self.system.launched:
-            process.alive, process.status = False, None
+            process.end(None)
         self._build()
+
+    def begin(self) -> None:
+        """Begin as a supervisor does, so that the journal names this boot of the machine."""
+        self.assembly.boot.begin()
+        self.loop.advance(0)
+
+    def die(self, *, upgrade: bool = False) -> None:
+        """Let the supervisor be killed; the kernel closes its descriptors, and nothing else is done about anything.
+
+        Args:
+            upgrade: It execs another version instead: what runs stays its own.
+        """
+        self.system.orphan_all(same_parent=upgrade)
+        for fd in tuple(self._descriptors()):
+            if fd >= 0:
+                os.close(fd)
+        self.assembly.journal.close()
+        self.assembly.events.close()
+        self.loop.close()
+
+    def _descriptors(self) -> Iterator[int]:
+        supervisor = self.supervisor
+        for child in self.assembly.children._by_pid.values():
+            yield child.pidfd
+        for handle in supervisor.instances():
+            yield from (pipe.fd for pipe in handle.pipes)
+            if handle.passed is not None and handle.passed._listener is not None:
+                yield handle.passed._listener.detach()
+        for host in supervisor.hosting.hosts() if supervisor.hosting is not None else ():
+            for listener in host.listeners._listeners.values() if host.listeners is not None else ():
+                yield listener.sock.detach()
+
+    def rise(self, *, after: float = 0.0, upgrade: bool = False) -> None:
+        """Let another supervisor begin over the same home, some seconds later."""
+        self.loop = FakeLoop(self.loop.time + after)
+        self.system.loop = self.loop
+        self._build()
+        self.assembly.boot.begin({} if upgrade else None)
+        self.loop.advance(0)
+
+    def succeed(self, *, after: float = 0.0) -> None:
+        """Kill the supervisor and let another one begin."""
+        self.die()
+        self.rise(after=after)
 
     def ask(self, verb: str, *processes: ProcessSpec, **args: Any) -> Answer:
         """Send a request; with processes it carries an oxfile that holds them."""

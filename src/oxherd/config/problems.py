@@ -110,8 +110,7 @@ def show(value: object, *, secret: bool = False) -> str:
     if isinstance(value, dict):
         return f"{kind} with the keys {', '.join(value)}" if value else f"an empty {kind.removeprefix('a ')}"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        # A command written as a list: the word after --password is an item of its own.
-        value = list(redact_words(value))
+        value = list(redact_words(value))  # a command: the word after --password is an item of its own
     if isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, (str, list)):

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from oxherd.core.exits import ExitStatus
+
 __all__ = ["LIVE", "Claim", "Remembered", "generation_to_keep", "holders", "revive"]
 
 # The states in which a program may be running, or something that it left behind.
@@ -26,6 +28,9 @@ LIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING, State.SWEEPING}
 # A stop that was under way gets at least this long, in seconds: the new supervisor has taken some of its time.
 _LEAST_STOP = 1.0
 
+# As long a program that was starting has at least to become ready: it may have been so while nobody asked it.
+_LEAST_READY = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
@@ -33,7 +38,7 @@ class Remembered:
 
     Attributes:
         state, desired, reason, incarnation, generation, pid, failures, restarts, restart_pending, killed, unhealthy,
-        completed, since, started_at, detail: Those of `oxherd.core.instance.Instance`.
+        completed, since, started_at, exit, detail: Those of `oxherd.core.instance.Instance`.
     """
 
     state: State = State.STOPPED
@@ -50,6 +55,7 @@ class Remembered:
     completed: bool = False
     since: float = 0.0
     started_at: float | None = None
+    exit: ExitStatus | None = None
     detail: str = ""
 
     @classmethod
@@ -98,7 +104,14 @@ def revive(
         case State.SWEEPING:
             left = max(_LEAST_STOP, policy.stop_timeout - (now - remembered.since))
             timers = {Timer.STOP: left}
-            return _with_timers(replace(instance, pid=None), timers, (Sweep(gentle=not remembered.killed),))
+            return _with_timers(replace(instance, pid=None), timers, (Sweep(gentle=_gently(instance)),))
+
+
+def _gently(instance: Instance) -> bool:
+    """Whether what a dead main process left is asked to go first, as the lifecycle decided when that ended."""
+    if instance.reason is not Reason.EXITED or instance.restart_pending:
+        return not instance.killed
+    return not instance.killed and instance.policy.oneshot and instance.exit is not None and instance.exit.success
 
 
 def _of_starting(instance: Instance, now: float) -> dict[Timer, float]:
@@ -106,7 +119,10 @@ def _of_starting(instance: Instance, now: float) -> dict[Timer, float]:
     limits = {Timer.RUN: policy.run_timeout, Timer.READY: policy.ready_timeout}
     if not policy.oneshot:
         limits[Timer.SETTLE] = policy.settle
-    return {timer: max(0.0, limit - (now - begun)) for timer, limit in limits.items() if limit is not None}
+    timers = {timer: max(0.0, limit - (now - begun)) for timer, limit in limits.items() if limit is not None}
+    if policy.ready_timeout is not None:
+        timers[Timer.READY] = max(timers[Timer.READY], min(_LEAST_READY, policy.ready_timeout))
+    return timers
 
 
 def _of_running(instance: Instance, now: float) -> dict[Timer, float]:

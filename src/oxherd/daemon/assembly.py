@@ -365,6 +365,7 @@ class Assembly:
             return
         self.ending = self.supervisor.ending = True
         self.watchdog.stopping()
+        self.journal.end()
         self.duties.end_all()
         self.duties.close()
         stacks = [self.keeper.stop_for_now(stack) for stack in self.supervisor.stacks.values()]
@@ -389,6 +390,7 @@ class Assembly:
         """End the loop with an exit code; everything is down already."""
         self._exit_code = exit_code
         self.ending = self.supervisor.ending = True
+        self.journal.end()
         self.duties.end_all()
         self.duties.close()
         # By the loop itself: one that is told to stop before it runs would run.
@@ -410,9 +412,6 @@ class Assembly:
         self.events.publish("supervisor-stopped", "supervisor stopped")
         self.watchdog.close()
         self.journal.close()
-        if self.ending:
-            # Everything is down and was meant to be: as after a boot, what is wanted is started anew by who comes next.
-            self.journal.forget_all_instances()
         self.events.close()
         self.loop.close()
 

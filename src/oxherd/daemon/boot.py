@@ -173,7 +173,11 @@ class Boot:
             # What a newer Oxherd wrote down is not touched by an older one.
             return mark.startswith(newer) or (adoption is not None and adoption.has(pid, mark))
 
-        end_strays(supervisor.system, supervisor.loop, supervisor.events, self._mark, then, spared=spared)
+        def over() -> None:
+            then()
+            supervisor.journal.go_on()
+
+        end_strays(supervisor.system, supervisor.loop, supervisor.events, self._mark, over, spared=spared)
 
     def _go_on(self, adoption: Adoption | None) -> None:
         for stack in tuple(self._supervisor.stacks.values()):

@@ -11,7 +11,7 @@ import os
 from oxherd import __version__
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
-from oxherd.daemon.journal import STATE_VERSION
+from oxherd.daemon.journal import OLDEST_VERSION, STATE_VERSION
 from oxherd.daemon.records import other_specs
 from oxherd.daemon.remembering import read_record
 from oxherd.errors import OxherdError
@@ -52,10 +52,11 @@ def _stack_trouble(path: str) -> str:
     try:
         record = json.loads(data)
         version = record["state_version"]
-        if not isinstance(version, int) or version > STATE_VERSION:
-            return f"it is of version {version!r}; this one ({__version__}) reads up to {STATE_VERSION}"
+        if not isinstance(version, int) or not OLDEST_VERSION <= version <= STATE_VERSION:
+            readable = f"{OLDEST_VERSION} to {STATE_VERSION}"
+            return f"it is of version {version!r}; this one ({__version__}) reads {readable}"
         decode(Oxfile, record["oxfile"])
-        for name in record["processes"]:
+        for name in record.get("processes", {}):
             other_specs(record, name)
     except OxherdError as error:
         return error.message

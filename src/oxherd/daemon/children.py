@@ -35,8 +35,8 @@ _ASK_AGAIN = 0.025
 class Child:
     """A running child: its pid, its pidfd (or -1) and who is told of its end.
 
-    A ``foreign`` one is the child of a zygote, until the zygote dies: its parent reaps it and tells how it ended. The parent
-    of a ``stranger``, which an earlier supervisor had started, reaps it and tells nobody.
+    ``foreign`` is the pid of the zygote whose child it is, until that dies: it reaps it and tells how it ended. 0: nobody
+    tells. The parent of a ``stranger``, which an earlier supervisor had started, reaps it and tells nobody.
     """
 
     __slots__ = ("asked_until", "foreign", "on_exit", "pid", "pidfd", "stranger")
@@ -47,7 +47,7 @@ class Child:
         pidfd: int,
         on_exit: Callable[[ExitStatus], None],
         *,
-        foreign: bool = False,
+        foreign: int = 0,
         stranger: bool = False,
     ) -> None:
         """Made by `Children.adopt`."""
@@ -96,7 +96,7 @@ class Children:
         launch: Launch,
         on_exit: Callable[[ExitStatus], None],
         *,
-        foreign: bool = False,
+        foreign: int = 0,
         stranger: bool = False,
     ) -> Child:
         """Register a launched child; ``on_exit`` is called once, from the loop.
@@ -104,7 +104,7 @@ class Children:
         Args:
             launch: The process.
             on_exit: Takes how it ended.
-            foreign: Whether another process is its parent and will say so; see `told`.
+            foreign: The pid of its parent, where that is another process and will tell of its end, else 0; see `told`.
             stranger: Whether another process may be its parent that says nothing.
         """
         child = Child(launch.pid, launch.pidfd, on_exit, foreign=foreign, stranger=stranger)
@@ -196,10 +196,10 @@ class Children:
         self._loop.call_later(_ASK_AGAIN, lambda: self._check(child))
         return True
 
-    def told(self, pid: int, wait_status: int) -> None:
-        """The parent of a foreign child has reaped it; ``wait_status`` is that of wait(2)."""
+    def told(self, pid: int, wait_status: int, parent: int) -> None:
+        """A foreign ``parent`` has reaped its child; ``wait_status`` is that of wait(2). Of others' it tells nothing."""
         child = self._by_pid.get(pid)
-        if child is not None and child.foreign:
+        if child is not None and child.foreign == parent != 0:
             self._over(child, decoded(wait_status))
 
     def _give_up(self, child: Child) -> None:

@@ -91,6 +91,11 @@ class Executor:
         self._look_later: LoopTimer | None = None
         self.need_hosting: Callable[[], Hosting]  # set when the supervisor is put together
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """The pids of all that is watched already."""
+        return self._children.pids
+
     # -- start --------------------------------------------------------------------------------------------------
 
     def spawn(self, handle: InstanceHandle) -> None:
@@ -109,16 +114,16 @@ class Executor:
             what = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
             self.could_not(handle, number, OxherdError(what))
             return
-        self.born(handle, number, launch, forked=False)
+        self.born(handle, number, launch, forked=0)
 
-    def born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: bool) -> None:
+    def born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: int) -> None:
         """The process of an incarnation exists: see to it until its end.
 
         Args:
             handle: The instance.
             number: The incarnation.
             launch: Its process.
-            forked: Whether a zygote is its parent, which then tells how it ended.
+            forked: The pid of the zygote that is its parent and tells how it ended; 0 for a child of our own.
         """
         handle.launch = launch
         handle.adopted = False
@@ -147,13 +152,13 @@ class Executor:
         if launch.report_fd is not None:
             self._await_report(handle, number, launch.report_fd)
 
-    def adopt(self, handle: InstanceHandle, launch: Launch, *, foreign: bool) -> None:
+    def adopt(self, handle: InstanceHandle, launch: Launch, *, foreign: int) -> None:
         """See to a process that an earlier supervisor had started, until its end.
 
         Args:
             handle: The instance.
             launch: Its process.
-            foreign: Whether a zygote that lives is its parent, which then tells how it ended.
+            foreign: The pid of the zygote that is its parent and tells how it ended, 0 where none is.
         """
         number = handle.machine.incarnation
         handle.launch = launch
@@ -162,9 +167,9 @@ class Executor:
             launch, lambda status: self._main_exited(handle, number, status), foreign=foreign, stranger=not foreign
         )
 
-    def told(self, pid: int, wait_status: int) -> None:
-        """A zygote says how a child of its ended, in the format of wait(2)."""
-        self._children.told(pid, wait_status)
+    def told(self, pid: int, wait_status: int, parent: int) -> None:
+        """The zygote ``parent`` says how a child of its ended, in the format of wait(2)."""
+        self._children.told(pid, wait_status, parent)
 
     def ended_before(self, handle: InstanceHandle, status: ExitStatus) -> None:
         """A process ended while no supervisor watched; how is known only where its zygote has kept it."""

@@ -6,6 +6,7 @@ else is found again as after a crash (`oxherd.daemon.adopting`), so that both wa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -62,8 +63,12 @@ def hand_over(inheritance: Inheritance) -> int:
         "previous": inheritance.previous,
     }
     fd = nameless(json.dumps(record).encode())
-    for one in inheritance.descriptors():
-        os.set_inheritable(one, True)
+    try:
+        for one in inheritance.descriptors():
+            os.set_inheritable(one, True)
+    except OSError:
+        take_back(inheritance, fd)
+        raise
     return fd
 
 
@@ -90,7 +95,8 @@ def take_back(inheritance: Inheritance, fd: int) -> None:
     """The exec did not come about: nothing is inheritable any more."""
     os.close(fd)
     for one in inheritance.descriptors():
-        os.set_inheritable(one, False)
+        with contextlib.suppress(OSError):  # it is not open: then nobody inherits it
+            os.set_inheritable(one, False)
 
 
 def take_over(fd: int) -> Inheritance:

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
     from oxherd.control.paths import Home
 
-__all__ = ["STATE_VERSION", "Journal"]
+__all__ = ["OLDEST_VERSION", "STATE_VERSION", "Journal"]
 
 # 2: what is needed to go on with instances that outlived their supervisor.
 STATE_VERSION = 2
-_OLDEST = 1
+OLDEST_VERSION = 1
 
 _COMPACT_AFTER = 256 * 1024
+
+# What stands in the place of an instance when the supervisor itself ends everything.
+_ENDING = "ending"
 
 
 class Journal:
@@ -48,6 +51,7 @@ class Journal:
         self._boot = ""
         self._latest: dict[str, dict[str, object]] = {}
         self.newer: set[str] = set()  # identities of stacks that a newer Oxherd wrote down
+        self.ended = False  # whether the supervisor before was ending everything, which nobody had asked of the stacks
 
     # -- stacks -------------------------------------------------------------------------------------------------
 
@@ -98,7 +102,7 @@ class Journal:
                     "It is left as it is, with what runs of it; use the newer version again"
                 )
                 return None
-            if isinstance(record, dict) and isinstance(version, int) and version >= _OLDEST:
+            if isinstance(record, dict) and isinstance(version, int) and version >= OLDEST_VERSION:
                 return record
             problem = "is not what Oxherd wrote"
         except FileNotFoundError:
@@ -146,13 +150,17 @@ class Journal:
                 self._latest[key] = record
             else:
                 self._latest.pop(key, None)
-        return dict(self._latest)
+        self.ended = _ENDING in self._latest
+        return {key: record for key, record in self._latest.items() if key != _ENDING}
 
-    def forget_all_instances(self) -> None:
-        """Nothing runs any more, and the next supervisor has nothing to adopt."""
-        self._latest.clear()
-        if os.path.exists(self._path):
-            self._begin_anew()
+    def end(self) -> None:
+        """Write down that what is stopped from now on is stopped because the supervisor ends."""
+        self.save_instance(_ENDING, {"ended": True})
+
+    def go_on(self) -> None:
+        """What the end of the supervisor before had stopped is wanted again, and written down as that."""
+        self.ended = False
+        self.forget_instance(_ENDING)
 
     def _begin_anew(self) -> None:
         try:
@@ -180,17 +188,27 @@ class Journal:
             if written < len(line):
                 # The disk is full in the middle of the line: end it, so that the next one is whole.
                 self._on_trouble(f"cannot write {self._path}: no space is left")
+                self._write_anew()
                 os.write(self._fd, b"\n")
             if self._grown > _COMPACT_AFTER:
                 self._compact()
         except OSError as error:
             self._on_trouble(f"cannot write {self._path}: {error.strerror}")
+            self._write_anew()
             self.close()
 
+    def _write_anew(self) -> None:
+        """What could not be appended is in memory: as soon as something can be, the whole file is written anew."""
+        self._grown = _COMPACT_AFTER + 1
+
     def _open(self) -> None:
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(self._fd).st_size == 0:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        size = os.fstat(self._fd).st_size
+        if size == 0:
             os.write(self._fd, _line({"journal": STATE_VERSION, "boot": self._boot}))
+        elif os.pread(self._fd, 1, size - 1) != b"\n":
+            # The one before was cut short, and so may its end have been; what is appended to it would be lost with it.
+            os.write(self._fd, b"\n")
 
     def _compact(self) -> None:
         temporary = f"{self._path}.new"

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from oxherd.core.adoption import Remembered
+from oxherd.core.exits import ExitStatus
 from oxherd.core.instance import Desired, Reason, State
 
 TYPE_CHECKING = False
@@ -30,9 +31,11 @@ class InstanceRecord:
     Attributes:
         remembered: Its state.
         start_ticks: When its main process was started, which tells it from every other process of its pid.
+        main_pid: Of one whose main process is gone and that is being swept, the pid that had; else 0.
         pipes: Inodes of the pipes of its output, stderr's last.
         current: Whether it was the instance of its slot, and not one beside it.
         candidate: Whether a reload that was not over had brought it.
+        displaced: Whether a reload had it stopped before its successor, so that nobody wanted its slot to be down.
         private: Path of its private listener, "" where it has none.
         door: Path of the door it waits at, "" where it has none.
         sockets: Of a program with passed listeners, their inodes in the order of its addresses.
@@ -41,9 +44,11 @@ class InstanceRecord:
 
     remembered: Remembered
     start_ticks: int = 0
+    main_pid: int = 0
     pipes: tuple[int, ...] = ()
     current: bool = True
     candidate: bool = False
+    displaced: bool = False
     private: str = ""
     door: str = ""
     sockets: tuple[int, ...] = ()
@@ -68,12 +73,18 @@ def record_of(handle: InstanceHandle) -> dict[str, object]:
     for name in ("failures", "restarts", "restart_pending", "killed", "unhealthy", "completed", "detail"):
         if value := getattr(machine, name):
             record[name] = value
+    if machine.exit is not None:
+        record["exit"] = _exit_record(machine.exit)
+    if machine.state is State.SWEEPING:
+        record["main"] = handle.main_pid
     if machine.pid is not None or machine.alive:
         record["pipes"] = pipe_inodes(handle.pipes)
     if handle.process.instances.get(handle.slot) is not handle:
         record["beside"] = True
     if handle.pinned is not None:
         record["candidate"] = True
+    elif handle.process.reloading and machine.desired is Desired.DOWN and not handle.retired:
+        record["displaced"] = True
     if handle.cgroup is not None:
         group = handle.cgroup
         record["cgroup"] = {"name": group.name, "kinds": [kind.value for kind in group.kinds], "folders": group.folders}
@@ -110,6 +121,7 @@ def read_record(record: Mapping[str, object]) -> InstanceRecord:
         completed=record.get("completed") is True,
         since=_seconds(record, "since") or 0.0,
         started_at=_seconds(record, "started"),
+        exit=_exit(record.get("exit")),
         detail=str(record.get("detail", "")),
     )
     pipes, sockets = record.get("pipes", []), record.get("sockets", [])
@@ -118,9 +130,11 @@ def read_record(record: Mapping[str, object]) -> InstanceRecord:
     return InstanceRecord(
         remembered=remembered,
         start_ticks=_number(record, "ticks"),
+        main_pid=_number(record, "main"),
         pipes=tuple(inode for inode in pipes if isinstance(inode, int)),
         current=record.get("beside") is not True,
         candidate=record.get("candidate") is True,
+        displaced=record.get("displaced") is True,
         private=str(record.get("private", "")),
         door=str(record.get("door", "")),
         sockets=tuple(inode for inode in sockets if isinstance(inode, int)),
@@ -139,6 +153,22 @@ def _cgroup(record: object) -> CgroupHandle | None:
         raise ValueError("its cgroup is none")
     kept = tuple(CgroupKind(kind) for kind in kinds)
     return CgroupHandle(str(record.get("name")), kept, tuple(str(folder) for folder in folders))
+
+
+def _exit_record(status: ExitStatus) -> dict[str, object]:
+    names = ("code", "signal", "core_dumped", "oom")
+    return {name: value for name in names if (value := getattr(status, name)) is not None and value is not False}
+
+
+def _exit(record: object) -> ExitStatus | None:
+    if not isinstance(record, dict):
+        return None
+    return ExitStatus(
+        code=_number(record, "code") if "code" in record else None,
+        signal=_number(record, "signal") if "signal" in record else None,
+        core_dumped=record.get("core_dumped") is True,
+        oom=record.get("oom") is True,
+    )
 
 
 def _number(record: Mapping[str, object], key: str) -> int:

@@ -174,7 +174,11 @@ def strays_of(
         Whoever carries the mark or belongs to it, with everything below, without dead ones.
     """
     table = ProcessTable.scan() if table is None else table
-    session = 0 if main_pid in known and mark_of(main_pid) not in (mark, None) else main_pid
+    holder = table.processes.get(main_pid)
+    # A stranger may have the number of a dead main process by now, and nobody here is a child of ours: then its session is no
+    # sign. While the main process itself lives and has no mark any more, what it started is found as its descendants.
+    taken = holder is not None and holder.living and table.mark(main_pid) != mark
+    session = 0 if taken else main_pid
     links = {f"pipe:[{inode}]" for inode in pipes}
     found: dict[int, None] = {}
     for pid, stat in table.processes.items():

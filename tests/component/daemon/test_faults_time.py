@@ -39,7 +39,7 @@ def zygotes(bench):
     return [one for one in bench.system.living() if "zygote" in one.mark.split("/")]
 
 
-def sleep(bench, seconds):
+def suspend(bench, seconds):
     """Let the machine be suspended: afterwards every timer that ran out meanwhile fires in one turn of the loop."""
     bench.loop.time += seconds
     bench.loop.advance(0)
@@ -88,7 +88,7 @@ def test_a_suspended_machine_condemns_nobody(bench):
     bench.up(spec("web"), hosted("app", instances=2))
     before = {process.pid for process in bench.system.living()}
     for _ in range(3):
-        sleep(bench, 3600)
+        suspend(bench, 3600)
         bench.loop.advance(2)
     assert {process.pid for process in bench.system.living()} == before
     assert set(bench.status().values()) == {"running"}

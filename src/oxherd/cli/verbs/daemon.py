@@ -125,6 +125,7 @@ def sweep(*, after_stop: bool, output: Output) -> int:
 
     Its programs go on without it, and the next supervisor adopts them; this is for when there is to be no next one.
     """
+    import signal  # noqa: PLC0415 - not for --help
     import time  # noqa: PLC0415 - not for --help
 
     from oxherd.cli.sweeping import PATIENCE, end_survivors, hold_home, should_sweep  # noqa: PLC0415 - not for --help
@@ -139,14 +140,18 @@ def sweep(*, after_stop: bool, output: Output) -> int:
             # a second, for good. That is meant for a crash; here it would cost half a core.
             time.sleep(_BETWEEN_VAIN_STARTS)
         return 0
-    lock = hold_home(home)
+    # A supervisor that finds the lock taken and no socket sends a SIGHUP to whoever holds it.
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    lock = None
     try:
+        lock = hold_home(home)
         names, alive = end_survivors(home, patience=0.0 if after_stop else PATIENCE)
         if os.path.exists(marker):
             os.unlink(marker)
     finally:
         if lock is not None:
             os.close(lock)
+        signal.signal(signal.SIGHUP, hangup)
     if output.json:
         output.document({"ended": names, "alive": alive})
     elif names and not alive:

@@ -7,6 +7,8 @@ that was cut off is finished or taken back. All of it happens before the supervi
 
 from __future__ import annotations
 
+import os
+
 from oxherd.core import adoption as rules
 from oxherd.core.commands import Arm
 from oxherd.core.events import Restart, Start, Stop
@@ -73,6 +75,7 @@ class Adoption:
         self._survivors: dict[ProcessHandle, list[Survivor]] = {}
         self._later: list[tuple[InstanceHandle, Instance, tuple[Command, ...]]] = []
         self._laggards: dict[ProcessHandle, list[InstanceHandle]] = {}
+        self._wanted: set[InstanceHandle] = set()  # are to be up again, whatever they are said to be wanted
         self.marks: set[str] = set()
         self.pids: set[int] = set()
         self.stacks: set[StackHandle] = set()
@@ -117,11 +120,22 @@ class Adoption:
     # -- who is there -------------------------------------------------------------------------------------------
 
     def _find(self, process: ProcessHandle) -> None:
+        supervisor = self._supervisor
+        found: list[Survivor] = []
         try:
-            found = list(survivors_of(process, self._entries, self._supervisor.system, own=self._upgraded))
+            for survivor in survivors_of(process, self._entries, supervisor.system, own=self._upgraded):
+                found.append(survivor)  # noqa: PERF402 - those that were held before one could not be are let go
         except OSError as error:
+            for survivor in found:
+                if survivor.alive:
+                    os.close(survivor.pidfd)
             text = f"what ran of it cannot be taken over: {error.strerror}; it is ended and started anew"
-            self._supervisor.tell("adoption-trouble", text, process)
+            supervisor.tell("adoption-trouble", text, process)
+            return
+        if supervisor.journal.ended and not any(one.alive or one.lost or one.sweeping for one in found):
+            # All of it was stopped because its supervisor ended: it is brought back like after a boot.
+            for survivor in found:
+                supervisor.journal.forget_instance(survivor.key)
             return
         if found:
             self._survivors[process] = found
@@ -152,7 +166,8 @@ class Adoption:
         for survivor in survivors:
             slot = survivor.place.slot
             if not survivor.alive and survivor.record.current and slot not in holding:
-                holding[slot] = survivor
+                # Nothing may start in its place before a candidate is gone that cannot be beside it.
+                holding[slot] = _candidate(survivor, survivors) or survivor
         for survivor in sorted(survivors, key=lambda one: one.place.serial):
             survivor.chosen = holding.get(survivor.place.slot) is survivor
             if survivor.chosen or survivor.alive:
@@ -173,10 +188,13 @@ class Adoption:
         process.serials[slot] = max(process.serials.get(slot, 0), handle.serial)
         handle.spec = spec
         handle.adopted = True
-        handle.main_pid, handle.start_ticks = survivor.pid, survivor.record.start_ticks
+        handle.main_pid = survivor.pid or survivor.record.main_pid
+        handle.start_ticks = survivor.record.start_ticks
         handle.cgroup = survivor.record.cgroup
         if survivor.chosen:
             process.instances[slot] = handle
+            if survivor.record.displaced or survivor.record.candidate:
+                self._wanted.add(handle)
             handle.retired = slot >= process.wanted_instances
         else:
             process.others.append(handle)
@@ -191,8 +209,10 @@ class Adoption:
         machine, commands = rules.revive(
             remembered, life_policy(handle.spec), supervisor.loop.now(), supervisor.system.chance(), told=told
         )
-        self.marks.add(f"{handle.key}/{machine.incarnation}")
-        if survivor.alive or remembered.state is State.SWEEPING:
+        if survivor.alive or survivor.lost or survivor.sweeping:
+            # What runs of others nobody has seen to its exec, or it should be gone: that is a stray.
+            self.marks.add(f"{handle.key}/{machine.incarnation}")
+        if survivor.alive or survivor.sweeping:
             self._attach(survivor, handle)
         handle.machine = machine
         if survivor.alive:
@@ -203,7 +223,7 @@ class Adoption:
         elif survivor.lost:
             # Its end is told below; only what bounds the sweep after it has to run.
             supervisor.resume(handle, machine, tuple(command for command in commands if isinstance(command, Arm)))
-        elif remembered.state is State.SWEEPING:
+        elif survivor.sweeping:
             supervisor.resume(handle, machine, commands)
         else:
             self._later.append((handle, machine, commands))
@@ -227,7 +247,7 @@ class Adoption:
         mark = f"{handle.key}/{survivor.record.remembered.incarnation}"
         try:
             below = system.tree(survivor.pid) if survivor.alive else []
-            left = system.leftovers(mark, survivor.pid, (), {inode}, anywhere=True)
+            left = system.leftovers(mark, handle.main_pid, (), {inode}, anywhere=True)
         except OSError as error:
             survivor.notes.append(f"what it started cannot be looked for: {error.strerror}")
             return -1
@@ -248,32 +268,40 @@ class Adoption:
         """
         supervisor = self._supervisor
         for handle, machine, commands in self._later:
-            if handle.process.stack is stack:
+            # Whoever was told something meanwhile goes on from there.
+            if handle.process.stack is stack and handle.machine is machine and handle in handle.process.everyone():
                 supervisor.resume(handle, machine, commands)
                 supervisor.remember(handle)
         for process in stack.processes.values():
-            if process.wanted:
-                self._fill(process)
+            self._fill(process)
             supervisor.duties.settle(process)
             for handle in tuple(process.everyone()):
                 if handle.retired:
                     supervisor.feed(handle, Stop())
                     if handle.down:
                         supervisor.drop(handle)
-            if laggards := self._laggards.get(process):
+            if laggards := [handle for handle in self._laggards.get(process, ()) if _goes_on(handle)]:
                 self._catch_up(process, laggards)
 
     def _fill(self, process: ProcessHandle) -> None:
         known = {survivor.handle for survivor in self._survivors.get(process, ())}
+        for slot, handle in tuple(process.instances.items()):
+            if slot >= process.wanted_instances and handle not in known:
+                # Made when the oxfile was registered; it has been scaled away since.
+                self._supervisor.drop(handle)
+        if not process.wanted:
+            return
         for slot in range(process.wanted_instances):
             if slot not in process.instances:
                 process.instances[slot] = InstanceHandle(process, slot)
         for handle in tuple(process.instances.values()):
-            never_started = handle not in known and not handle.retired and not process.scheduled
-            if never_started or (handle in known and handle.down and handle.machine.desired is Desired.UP):
-                resting = handle.machine.state in {State.CRASHED, State.EXITED}
-                if not resting:
-                    self._supervisor.feed(handle, Start())
+            if handle.retired or process.scheduled:
+                continue
+            never_started = handle not in known
+            # A stop that came with the end of the supervisor, or from a reload, is none that anybody wanted for good.
+            unwanted = self._supervisor.journal.ended or handle in self._wanted
+            if never_started or (unwanted and handle.machine.desired is Desired.DOWN):
+                self._supervisor.feed(handle, Start())
 
     def _catch_up(self, process: ProcessHandle, laggards: list[InstanceHandle]) -> None:
         """Bring the slots that a reload had not come to yet to its generation."""
@@ -311,6 +339,11 @@ class Adoption:
             )
 
 
+def _goes_on(handle: InstanceHandle) -> bool:
+    """Whether an instance is up and is to stay so, so that it can be replaced."""
+    return handle.process.wanted and not handle.retired and handle.machine.state in {State.STARTING, State.RUNNING}
+
+
 def _descends(pid: int, roots: Container[int]) -> bool:
     """Whether a process is one of some, or below one of them."""
     while pid > 1:
@@ -319,6 +352,14 @@ def _descends(pid: int, roots: Container[int]) -> bool:
         stat = read_stat(pid)
         pid = 0 if stat is None else stat.ppid
     return False
+
+
+def _candidate(displaced: Survivor, survivors: list[Survivor]) -> Survivor | None:
+    """Return what a reload had started in the place of one that it had stopped for that, as far as anything of it is there."""
+    if not displaced.record.displaced:
+        return None
+    beside = (one for one in survivors if one.place.slot == displaced.place.slot and one.record.candidate)
+    return next((one for one in beside if one.alive or one.lost or one.sweeping), None)
 
 
 def _claim(survivor: Survivor) -> rules.Claim:

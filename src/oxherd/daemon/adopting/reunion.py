@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 
-from oxherd.core.events import BecameReady
+from oxherd.core.events import BecameReady, Restart
 from oxherd.core.instance import State
 from oxherd.daemon.adopting.survivors import zygotes_of
 from oxherd.system.door import forget
+from oxherd.system.identity import read_stat
 from oxherd.system.listener_set import ListenerSet
 from oxherd.system.listeners import parse_bind
 from oxherd.system.passed_handle import PassedHandle
 from oxherd.system.reaper import decoded
 from oxherd.system.spawn import Launch
+from oxherd.system.zygote_handle import forked_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Reunion:
         self._inherited = {process: dict(listeners) for process, listeners in inherited.items()}
         self._served: list[Survivor] = []
         self._zygotes: dict[int, ZygoteHandle] = {}
-        self._forkers: set[tuple[ProcessHandle, int]] = set()
+        self._forkers: dict[tuple[ProcessHandle, int], int] = {}
         self._bereft: list[tuple[Host, Release]] = []
         self._notes: dict[str, list[str]] = {}
         self.pids: set[int] = set()
@@ -127,13 +129,17 @@ class Reunion:
             self._bereft.append((host, release))
         else:
             self._zygotes[record.pid] = zygote
-            self._forkers.add((process, record.generation))
+            self._forkers[process, record.generation] = record.pid
             self.pids.add(record.pid)
 
-    def forked(self, survivor: Survivor) -> bool:
-        """Whether a zygote that lives is the parent of an instance, so that it tells how it ends."""
+    def forked(self, survivor: Survivor) -> int:
+        """Return the pid of the zygote that is the parent of an instance, and so tells how it ends; 0 where none is."""
         handle = survivor.handle
-        return handle is not None and (handle.process, survivor.record.remembered.generation) in self._forkers
+        zygote = 0
+        if handle is not None:
+            zygote = self._forkers.get((handle.process, survivor.record.remembered.generation), 0)
+        stat = read_stat(survivor.pid) if zygote and survivor.alive else None
+        return zygote if stat is None or stat.ppid == zygote else 0
 
     def told_to_go(self, survivor: Survivor) -> bool:
         """Whether one that was being stopped has certainly been told: a worker is asked, and told again if it was not."""
@@ -147,8 +153,8 @@ class Reunion:
         if hosting is None or not self._served:
             return
         self._wait()
-        for zygote in self._zygotes.values():
-            self._take_over(hosting, zygote)
+        for pid, zygote in self._zygotes.items():
+            self._take_over(hosting, pid, zygote)
         for process in {one.handle.process for one in self._served if one.handle is not None}:
             self._listen(hosting.host(process), process)
         hosting.reuniting = False
@@ -156,6 +162,9 @@ class Reunion:
             handle = survivor.handle
             if handle is not None and survivor.alive and handle.worker is not None:
                 self._go_on(hosting, survivor, handle)
+            elif handle is not None and survivor.alive and handle.spec.hosted:
+                # It serves, but nobody can tell it anything but to go.
+                self._supervisor.feed(handle, Restart())
         for host in hosting.hosts():
             hosting.settle(host)
         # Not now: whoever is there when strays are looked for, and was not adopted, is one.
@@ -178,19 +187,24 @@ class Reunion:
                 return
             loop.run_once(left)
 
-    def _take_over(self, hosting: Hosting, zygote: ZygoteHandle) -> None:
-        """What a zygote knows of its children: how some ended, and who of them nobody has written down."""
+    def _take_over(self, hosting: Hosting, own: int, zygote: ZygoteHandle) -> None:
+        """What a zygote knows of its children: how some ended, and who of them nobody has written down.
+
+        It runs an app's code: what it says is taken only of what is, or was written down as, its own.
+        """
         system = self._supervisor.system
         if not zygote.here:
             # It still imports, or has lost its mind. Nobody waits for this import any more; its workers live on.
             hosting.zygotes.abandon(zygote)
             return
+        its = {one.pid for one in self._served if self.forked(one) == own}
         for pid, status in zygote.exits.items():
-            self.statuses[pid] = decoded(status)
-            self._supervisor.executor.told(pid, status)
+            if pid in its:
+                self.statuses[pid] = decoded(status)
+                self._supervisor.executor.told(pid, status, own)
         known = {one.pid for one in self._served if one.alive}
         for pid, (_, pidfd) in zygote.take_children().items():
-            if pid not in known:
+            if pid not in known and forked_by(pid, pidfd, own):
                 # It was forked, and its supervisor died before it could write that down.
                 system.kill_all([pid], _SIGKILL)
             if pidfd >= 0:
@@ -269,6 +283,18 @@ class Reunion:
         sockets = [sock for _, sock in listeners.of(handle.slot, addresses)]
         if len(sockets) == len(addresses):
             handle.passed = PassedHandle.again(sockets, survivor.record.private)
+            self._supervisor.remember(handle)
+        if handle.machine.state is State.STARTING:
+            self._see(handle)
+
+    def _see(self, handle: InstanceHandle) -> None:
+        """A program that was starting may accept by now, or not yet."""
+        if handle.passed is not None:
+            handle.passed.accepts = handle.passed.sized = False
+            self._supervisor.need_hosting().passing.watch(handle)
+        elif handle.spec.health is None:
+            # Its listeners could not be got back, so nothing can be seen of it. It lives.
+            self._supervisor.feed(handle, BecameReady(handle.machine.incarnation))
 
     # -- going on -----------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from oxherd.core.adoption import LIVE
+from oxherd.core.instance import State
 from oxherd.daemon.remembering import read_record
 
 TYPE_CHECKING = False
@@ -96,6 +97,11 @@ class Survivor:
     def lost(self) -> bool:
         """Whether it ran when its supervisor died, and does not any more."""
         return not self.alive and self.record.remembered.state in LIVE and self.record.remembered.pid is not None
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether its main process was gone before, and what that left behind was being ended."""
+        return self.record.remembered.state is State.SWEEPING
 
 
 def survivors_of(

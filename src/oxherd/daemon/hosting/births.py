@@ -11,6 +11,7 @@ from oxherd.daemon.hosting.jobs import boot_argv, differences, job_of, title_of,
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.worker_handle import WorkerHandle
+from oxherd.system.zygote_handle import forked_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Births:
             if zygote is None:
                 self._exec(handle, number, release)
             else:
-                self._fork(host, release, handle, number, zygote)
+                self._fork(host, release, handle, zygote)
         except OxherdError as error:
             self._executor.could_not(handle, number, error)
         except OSError as error:
@@ -189,11 +190,11 @@ class Births:
             incarnation=number,
             title=title_of(handle, spec, stack, release.generation),
         )
-        self._born(handle, number, launch, forked=False)
+        self._born(handle, number, launch, forked=0)
 
     # -- fork ---------------------------------------------------------------------------------------------------
 
-    def _fork(self, host: Host, release: Release, handle: InstanceHandle, number: int, zygote: ZygoteHandle) -> None:
+    def _fork(self, host: Host, release: Release, handle: InstanceHandle, zygote: ZygoteHandle) -> None:
         spec, worker = handle.spec, handle.worker
         stack = host.process.stack
         assert worker is not None
@@ -211,21 +212,29 @@ class Births:
         )
         if not sent:
             raise SpawnError("asking its zygote for a fork", _EAGAIN, spec.name, "it does not listen")
-        self._await(host, release, handle, number, token)
+        self._await(host, release, handle, token, zygote.pid)
 
-    def _await(self, host: Host, release: Release, handle: InstanceHandle, number: int, token: int) -> None:
+    def _await(self, host: Host, release: Release, handle: InstanceHandle, token: int, zygote: int) -> None:
         """Wait for the answer to a fork, but not for ever: a zygote does nothing else, and forks in milliseconds."""
+        number = handle.machine.incarnation
         late = self._loop.call_later(_FORK_TIME, lambda: self._zygotes.stuck(host, release, token, _FORK_TIME))
 
         def answered(answer: dict[str, object], fds: list[int]) -> None:
             late.cancel()
-            self._answered(host, handle, number, answer, fds)
+            self._answered(host, handle, number, zygote, answer, fds)
 
         release.awaiting[token] = answered
 
-    def _answered(
-        self, host: Host, handle: InstanceHandle, number: int, answer: dict[str, object], fds: list[int]
+    def _answered(  # noqa: PLR0917 - the last two are what a zygote says
+        self, host: Host, handle: InstanceHandle, number: int, zygote: int, answer: dict[str, object], fds: list[int]
     ) -> None:
+        if answer["kind"] == "forked" and not self._is_its(answer, fds, zygote):
+            for fd in fds:
+                os.close(fd)
+            answer, fds = (
+                {"kind": "fork-failed", "text": f"it named pid {answer.get('pid')!r:.20}, which is not its child"},
+                [],
+            )
         if handle.machine.incarnation != number:
             # Cannot be: an incarnation ends with the answer to its fork. A stray process would be worse than a kill.
             if "pid" in answer:
@@ -237,7 +246,7 @@ class Births:
             case "forked":
                 pid = int(str(answer["pid"]))
                 self._join(handle, pid)
-                self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=True)
+                self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=zygote)
             case "lost" if handle.machine.desired is Desired.DOWN:
                 self._executor.could_not(handle, number, OxherdError("stopped before it was started"))
             case "lost":
@@ -260,6 +269,12 @@ class Births:
         except OSError as error:
             self._executor.warn(handle, f"it runs without its hard limits: {error.strerror}")
 
+    def _is_its(self, answer: dict[str, object], fds: list[int], zygote: int) -> bool:
+        """Whether a zygote's word about what it forked can be taken."""
+        pid = answer.get("pid")
+        known = isinstance(pid, int) and pid in self._executor.pids
+        return isinstance(pid, int) and not known and forked_by(pid, fds[0] if fds else -1, zygote)
+
     def _drop(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:
             pipe.close_child_end()
@@ -269,7 +284,7 @@ class Births:
             handle.worker.close()
             handle.worker = None
 
-    def _born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: bool) -> None:
+    def _born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: int) -> None:
         for pipe in handle.pipes:
             pipe.close_child_end()
         if handle.worker is not None:

@@ -161,6 +161,7 @@ class Zygotes:
         def ended(status: ExitStatus) -> None:
             self._journal.forget_instance(self.mark(host, release))
             self._ended(host, release, launch, pipes, status)
+            zygote.close()  # its successor may be there already, and then nobody else knows this one
 
         self._journal.save_instance(
             self.mark(host, release),
@@ -261,7 +262,7 @@ class Zygotes:
                     answer(message, fds)
                     return
             case "exited":
-                self._children.told(int(str(message["pid"])), int(str(message["status"])))
+                self._children.told(int(str(message["pid"])), int(str(message["status"])), zygote.pid)
             case _:
                 pass
         for fd in fds:
