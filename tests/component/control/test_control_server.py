@@ -445,22 +445,6 @@ def test_closing_hangs_up_on_everyone(tmp_path):
     world.close()
 
 
-def test_a_removed_socket_is_made_anew_when_asked_for(world):
-    """With its directory, if that is gone too; who is connected notices nothing, and a socket that is there stays."""
-    early = world.connect()
-    inode = os.stat(world.path).st_ino
-    world.server.relisten()
-    assert os.stat(world.path).st_ino == inode
-    os.unlink(world.path)
-    os.rmdir(os.path.dirname(world.path))
-    world.server.relisten()
-    assert stat.S_IMODE(os.stat(os.path.dirname(world.path)).st_mode) == 0o700
-    for client in (early, world.connect()):
-        client.send(ask())
-        assert world.answers(client)[0]["result"] == {"pong": None}
-    assert world.server.clients == 2
-
-
 def test_a_silent_client_makes_room_for_one_that_asks(world, monkeypatch):
     """The longest there first, and never one that waits for an answer."""
     world.script["wait"] = lambda _request, _reply: None

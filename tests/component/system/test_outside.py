@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from oxherd.system import outside, tree
+from oxherd.system import borrow, outside, tree
 from oxherd.system.listeners import Address, open_listener, parse_bind, queue_length
 from oxherd.system.outside import Look, Stopped, accepting, established, listener_inode, look, stop_accepting
 from support.servers import free_port
