@@ -193,7 +193,7 @@ def loop():
 def test_remains_are_looked_for_until_that_can_be_done(loop):
     machine, told = Machine(NO_DESCRIPTORS, NO_DESCRIPTORS), []
     children = Children(loop, machine, lambda: None, told.append)
-    end_remains(loop, machine, children, "a/b/0/1", 5)
+    end_remains(loop, machine, children, mark="a/b/0/1", main_pid=5)
     loop.advance(LOOK_AGAIN)
     assert machine.killed == []
     assert told == ["cannot end what a/b/0/1 has left behind: Too many open files; trying again"]

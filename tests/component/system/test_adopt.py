@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -153,7 +154,7 @@ def test_listeners_of_every_kind_are_known_and_nothing_else_is(tmp_path):
                     six.bind(("::1", 0))
                     listeners.append(six)
                 except OSError:  # a machine without IPv6
-                    assert not os.path.exists("/proc/net/if_inet6") or not open("/proc/net/if_inet6").read()
+                    assert not os.path.exists("/proc/net/if_inet6") or not Path("/proc/net/if_inet6").read_text()
             for sock in listeners:
                 sock.listen()
             with socket.create_connection(tcp.getsockname()) as client:
