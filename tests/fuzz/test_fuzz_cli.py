@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oxherd.cli.main import VERBS, main
+from support.fuzzing import in_one_folder
 
 # These begin something, or write: `run` and `daemon run` replace the process by exec.
 BEGINNERS = {"run", "start", "daemon", "service", "init", "completion", "apply", "restart", "reload"}
@@ -30,6 +31,7 @@ def alone(tmp_path, monkeypatch):
 
 
 @given(verb=st.sampled_from([*sorted(set(VERBS) - BEGINNERS), "nothing", "-x"]), words=st.lists(WORDS, max_size=4))
+@in_one_folder
 def test_any_words(alone, capsys, verb, words):
     if "-f" in words or "--follow" in words:
         return  # which would wait for lines to come

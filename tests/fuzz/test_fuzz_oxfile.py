@@ -17,6 +17,7 @@ from oxherd.errors import ConfigError, Severity
 from oxherd.programs.compiled import compile_stack
 from oxherd.programs.explanation import explanation
 from oxherd.programs.probes import BLIND
+from support.fuzzing import in_one_folder
 
 VALID = """name = "shop"
 
@@ -105,6 +106,7 @@ def check(here, data, profile=None):
 @example(b"a = " + b"9" * 5000)
 @example(b"a = {" * 3000)
 @example(b"[a." + b"b." * 2000 + b"c]")
+@in_one_folder
 def test_any_bytes(here, data):
     check(here, data)
 
@@ -113,6 +115,7 @@ def test_any_bytes(here, data):
     st.sampled_from([VALID, APPS]),
     st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 30), st.text(max_size=6)), max_size=4),
 )
+@in_one_folder
 def test_a_valid_file_that_was_damaged(here, text, cuts):
     """Characters taken out and put in anywhere."""
     for at, cut, put in cuts:
@@ -121,6 +124,7 @@ def test_a_valid_file_that_was_damaged(here, text, cuts):
 
 
 @given(st.sampled_from([VALID, APPS]), st.randoms(use_true_random=False), st.integers(1, 6))
+@in_one_folder
 def test_a_valid_file_whose_lines_were_moved(here, text, random, count):
     lines = text.splitlines(keepends=True)
     for _ in range(count):
@@ -194,6 +198,7 @@ PAIRS = st.sampled_from([(section, name) for section, known in SECTIONS.items() 
 @example({("", "ssl_certfile"): "a\0b", ("", "ssl_keyfile"): "a\0b"}, {}, True)
 @example({}, {"": "x"}, False)
 @example({}, {"A=B": "x", "A": "b\0c"}, False)
+@in_one_folder
 def test_any_value_of_any_key(here, pairs, env, app):
     """The file is TOML, the keys are known, and the values are anything."""
     tables = {section: {} for section in SECTIONS}
@@ -213,6 +218,7 @@ def test_any_value_of_any_key(here, pairs, env, app):
 @given(st.binary(max_size=120))
 @example(b"A=b\0c\n")
 @example(b"\0")
+@in_one_folder
 def test_any_env_file(here, data):
     (here / ".env").write_bytes(data)
     compiled = check(here, b'[processes.p]\ncommand = "x"\nenv_file = ".env"\n')

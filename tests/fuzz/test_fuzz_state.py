@@ -44,12 +44,12 @@ def test_the_journal_of_instances(data):
             file.write(data + b"\n")
         told = []
         journal = Journal(home, told.append)
-        for key, record in journal.load_instances().items():
+        for key, record in journal.load_instances("a boot").items():
             assert isinstance(key, str)
             assert isinstance(record, dict)
         journal.save_instance("new", {"pid": 1})
         journal.close()
-        assert Journal(home, told.append).load_instances()["new"]["pid"] == 1
+        assert Journal(home, told.append).load_instances("a boot")["new"]["pid"] == 1
 
 
 @given(st.binary(max_size=80) | JSON.map(lambda value: json.dumps(value).encode()))
