@@ -312,6 +312,10 @@ class FakeSystem:
     def start_ticks(self, pid: int) -> int:
         return pid * 10
 
+    def forked_by(self, _pid: int, _pidfd: int, _zygote: int) -> bool:
+        self._fault("forked_by")
+        return True
+
     def hold(self, pid: int, start_ticks: int) -> int | None:
         self._fault("hold")
         process = next((process for process in self.launched if process.pid == pid), None)

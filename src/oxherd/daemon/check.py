@@ -56,7 +56,10 @@ def _stack_trouble(path: str) -> str:
             readable = f"{OLDEST_VERSION} to {STATE_VERSION}"
             return f"it is of version {version!r}; this one ({__version__}) reads {readable}"
         decode(Oxfile, record["oxfile"])
-        for name in record.get("processes", {}):
+        processes = record.get("processes", {})
+        if not isinstance(processes, dict):
+            raise TypeError("its processes are no table")
+        for name in processes:
             other_specs(record, name)
     except OxherdError as error:
         return error.message

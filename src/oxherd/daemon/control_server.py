@@ -14,7 +14,9 @@ import socket
 from oxherd.control.ownership import as_owner, peer_uid, user_text
 from oxherd.control.protocol import MAX_LINE, LineBuffer, error_answer, progress_answer, result_answer
 from oxherd.control.request import Request, parse_request
+from oxherd.daemon.control_socket import again, inode, listen
 from oxherd.errors import OxherdError, ProtocolError, SystemFault
+from oxherd.system.loop import readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,15 +219,15 @@ class _Connection:
             self.server.loop.watch_both(self.fd, self.on_ready)
         return True
 
-    def close(self) -> None:
-        """Hang up and cancel what the client waits for."""
+    def close(self, *, refill: bool = True) -> None:
+        """Hang up and cancel what the client waits for; ``refill``: the descriptor may go to the server's reserve."""
         if self._socket.fileno() < 0:
             return
         self._broken = True
         self.server.loop.unwatch(self.fd)
         self._socket.close()
         self._output.clear()
-        self.server.forget(self)
+        self.server.forget(self, refill=refill)
         replies, self.replies = self.replies, set()
         for reply in replies:
             reply._client_gone()  # noqa: SLF001 - the reply is the connection's own half
@@ -266,12 +268,12 @@ class ControlServer:
         self.version = version
         self.before_sending = before_sending
         self._owner_uid = owner_uid
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # in the order of their coming
         self._paused: Timer | None = None
         self._reserve: list[int] = []
-        self._socket = _listen(path) if inherited < 0 else _again(path, inherited)
+        self._socket = listen(path) if inherited < 0 else again(path, inherited)
         self._keep_reserve()
-        self._inode = _inode(path)
+        self._inode = inode(path)
         loop.watch_read(self._socket.fileno(), self._on_acceptable)
 
     def fileno(self) -> int:
@@ -296,11 +298,10 @@ class ControlServer:
         while self._reserve:
             os.close(self._reserve.pop())
         try:
-            if _inode(self.path) == self._inode:
+            if inode(self.path) == self._inode:
                 os.unlink(self.path)
         except OSError:
-            # Removed already, or on a disk that takes nothing any more: a socket nobody listens on is replaced one day.
-            return
+            return  # removed already, or on a read-only disk: a socket nobody listens on is replaced one day
 
     def restore(self) -> bool:
         """Put the socket back if it is not at its path any more; return whether it had to be.
@@ -312,23 +313,22 @@ class ControlServer:
         """
         if self._socket.fileno() < 0:
             return False
-        if self._inode == _inode(self.path):
+        if self._inode == inode(self.path):
             return False
-        listener = _listen(self.path)
-        # Whoever waits in the queue of the old one is welcomed before it is closed.
-        self._on_acceptable()
+        listener = listen(self.path)
         if self._paused is None:
+            self._on_acceptable()  # who came before is in the old queue
             self.loop.unwatch(self._socket.fileno())
             self.loop.watch_read(listener.fileno(), self._on_acceptable)
         self._socket.close()
         self._socket = listener
-        self._inode = _inode(self.path)
+        self._inode = inode(self.path)
         return True
 
-    def forget(self, connection: _Connection) -> None:
+    def forget(self, connection: _Connection, *, refill: bool) -> None:
         """Drop a connection that closed itself."""
-        self._connections.discard(connection)
-        if self._socket.fileno() >= 0:
+        self._connections.pop(connection, None)
+        if refill and self._socket.fileno() >= 0:
             self._keep_reserve()
 
     def report(self, error: Exception) -> None:
@@ -348,12 +348,27 @@ class ControlServer:
             except OSError as error:
                 if error.errno in _CLIENT_GONE:
                     continue
-                if error.errno in _NO_DESCRIPTORS and self._reserve:
-                    os.close(self._reserve.pop())
-                    continue
+                if error.errno in _NO_DESCRIPTORS:
+                    # accept(2) wants the descriptor before it looks whether anybody is there.
+                    if not readable(self._socket.fileno()):
+                        return
+                    if self._make_room():
+                        continue
                 self._pause(error)
                 return
             self._welcome(accepted)
+
+    def _make_room(self) -> bool:
+        """Find a descriptor for a client at the door: of the reserve, or of a client that has asked for nothing."""
+        if self._reserve:
+            os.close(self._reserve.pop())
+            return True
+        # The longest there first. Whoever waits for an answer is let alone.
+        idle = next((connection for connection in self._connections if not connection.replies), None)
+        if idle is None:
+            return False
+        idle.close(refill=False)
+        return True
 
     def _keep_reserve(self) -> None:
         """Fill the reserve up, as far as there are descriptors."""
@@ -382,7 +397,7 @@ class ControlServer:
     def _welcome(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
         connection = _Connection(self, accepted)
-        self._connections.add(connection)
+        self._connections[connection] = None
         uid = peer_uid(accepted)
         if uid is not None and uid not in (self._owner_uid, 0):
             connection.refuse(
@@ -394,47 +409,3 @@ class ControlServer:
             )
             return
         self.loop.watch_read(connection.fd, connection.on_ready)
-
-
-def _listen(path: str) -> socket.socket:
-    """Return a listening socket at ``path`` that nobody else could ever connect to, not for an instant.
-
-    Bound under another name with the final mode, then renamed: rename(2) replaces a stale socket in one step, and a
-    client sees either the dead one or one that already listens.
-    """
-    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    previous = os.umask(0o177)
-    try:
-        listener.bind(temporary)
-        listener.listen(socket.SOMAXCONN)
-        os.rename(temporary, path)
-    except OSError as error:
-        listener.close()
-        raise SystemFault(
-            f"cannot listen on {path}: {os.strerror(error.errno or 0) if error.errno else error}",
-            hint="look at the directory's owner, mode and free space, or set OXHERD_HOME to another one",
-            code="OX613",
-        ) from error
-    finally:
-        os.umask(previous)
-    listener.setblocking(False)
-    return listener
-
-
-def _inode(path: str) -> int:
-    """Return what tells a socket from another one at its path, or 0 if there is none."""
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return 0
-
-
-def _again(path: str, fd: int) -> socket.socket:
-    """Go on with a socket that listens already, unless its file is not there any more: then nobody would find it."""
-    listener = socket.socket(fileno=fd)
-    if not os.path.exists(path):
-        listener.close()
-        return _listen(path)
-    listener.setblocking(False)
-    return listener

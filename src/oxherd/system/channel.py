@@ -203,8 +203,7 @@ def _duplicates(fds: list[int]) -> list[int]:
     """Return copies of descriptors, of all or of none."""
     copies: list[int] = []
     try:
-        for fd in fds:
-            copies.append(os.dup(fd))  # noqa: PERF401 - what was made before a failure is closed again
+        copies.extend(map(os.dup, fds))
     except OSError:
         for fd in copies:
             os.close(fd)

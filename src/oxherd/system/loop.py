@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import select
 import selectors
 import signal
 import time
@@ -17,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Loop", "Timer"]
+__all__ = ["Loop", "Timer", "readable"]
 
 
 class Timer:
@@ -221,6 +222,13 @@ class Loop:
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+
+def readable(fd: int) -> bool:
+    """Return whether there is something to read, or somebody to accept, right now; takes no descriptor."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _ignore_in_handler(_signum: int, _frame: object) -> None:

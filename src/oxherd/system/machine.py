@@ -130,6 +130,12 @@ class Machine:
         """Return the kernel's start time of a process."""
         return identity.start_ticks(pid) or 0
 
+    def forked_by(self, pid: int, pidfd: int, zygote: int) -> bool:
+        """Whether a process is a zygote's child."""
+        from oxherd.system import parentage  # noqa: PLC0415 - only where something is hosted
+
+        return parentage.forked_by(pid, pidfd, zygote)
+
     def hold(self, pid: int, start_ticks: int) -> int | None:
         """Return a pidfd of the process that was started then."""
         from oxherd.system import adopt  # noqa: PLC0415 - only where an earlier supervisor has left something

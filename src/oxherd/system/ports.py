@@ -137,6 +137,9 @@ class System(Protocol):
     def start_ticks(self, pid: int) -> int:
         """Return the kernel's start time of a process in clock ticks, 0 when it is gone."""
 
+    def forked_by(self, pid: int, pidfd: int, zygote: int) -> bool:
+        """Whether a process is a zygote's child, as it says."""
+
     def hold(self, pid: int, start_ticks: int) -> int | None:
         """Return a pidfd of the process that was started then, None where it is gone; raises OSError."""
 

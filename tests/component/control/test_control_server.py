@@ -443,3 +443,37 @@ def test_closing_hangs_up_on_everyone(tmp_path):
     client.setblocking(True)
     assert client.recv(1) == b""
     world.close()
+
+
+def test_a_silent_client_makes_room_for_one_that_asks(world, monkeypatch):
+    """The longest there first, and never one that waits for an answer."""
+    world.script["wait"] = lambda _request, _reply: None
+    waiting, silent, other = world.connect(), world.connect(), world.connect()
+    waiting.send(ask("wait"))
+    world.pump(lambda: len(world.requests) == 1 and world.server.clients == 3)
+    for fd in world.server._reserve:
+        os.close(fd)
+    world.server._reserve.clear()
+    listener = world.server._socket
+
+    class Scarce:
+        """accept(2) without a descriptor, until somebody has hung up."""
+
+        def accept(self):
+            if world.server.clients >= 3:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return listener.accept()
+
+        def __getattr__(self, name):
+            return getattr(listener, name)
+
+    monkeypatch.setattr(world.server, "_socket", Scarce())
+    late = world.connect()
+    late.send(ask())
+    assert world.answers(late)[0]["result"] == {"pong": None}
+    assert silent.recv(1) == b""
+    for client in (waiting, other):
+        with pytest.raises(BlockingIOError):
+            client.recv(1)
+    assert world.errors == []
+    monkeypatch.undo()

@@ -14,6 +14,7 @@ from oxherd.daemon.children import Children
 from oxherd.system.loop import Loop
 from oxherd.system.machine import Machine
 from oxherd.system.spawn import Launch
+from support.fake_loop import FakeLoop
 from support.waiting import DEADLINE, wait_gone
 
 # Forks a child that waits, says its pid, and reaps it when it is told to.
@@ -109,3 +110,88 @@ def test_only_its_own_parent_is_believed(family):
     family.children.told(family.pid, 0, family.parent.pid + 1)
     family.children.told(family.pid, 0, 0)
     assert family.ended == []
+
+
+# -- strangers: an earlier supervisor had started them ----------------------------------------------------------------
+
+
+class Kernel:
+    """A machine whose kernel tells how a stranger ended, or does not, as the test says."""
+
+    def __init__(self, answers):
+        self.answers = list(answers)
+        self.asked = 0
+
+    def exit_of(self, _pid, _pidfd):
+        self.asked += 1
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def next_dead(self):
+        return None
+
+
+@pytest.fixture
+def stranger():
+    """Return a way to let a stranger end under a kernel: what is told of it, how often was asked, seconds until then."""
+    made = []
+
+    def ends(*answers):
+        loop, kernel, ended = FakeLoop(), Kernel(answers), []
+        children = Children(loop, kernel, lambda: None)
+        pidfd = os.eventfd(1, os.EFD_NONBLOCK)  # readable, as that of a dead process is
+        child = children.adopt(Launch(4242, pidfd), ended.append, stranger=True)
+        made.append((loop, children))
+        began = loop.now()
+        loop.advance(0)
+        while not ended and loop.next_timer_in() is not None:
+            loop.advance(loop.next_timer_in())
+        assert children.pids == set()
+        assert child.pidfd == -1
+        return ended, kernel.asked, loop.now() - began
+
+    yield ends
+    for loop, _ in made:
+        assert loop.timers == 0
+        loop.close()
+
+
+def test_what_the_kernel_tells_at_once_is_taken(stranger):
+    ended, asked, waited = stranger(ExitStatus(code=3))
+    assert (ended, asked, waited) == ([ExitStatus(code=3)], 1, 0)
+
+
+def test_a_stranger_whose_parent_has_not_reaped_it_yet_is_asked_again(stranger):
+    """Until it is reaped the kernel says nothing of a process that is not one's own child."""
+    unknown = ExitStatus()
+    ended, asked, waited = stranger(unknown, unknown, unknown, ExitStatus(signal=11))
+    assert (ended, asked) == ([ExitStatus(signal=11)], 4)
+    assert waited == pytest.approx(0.075)
+
+
+def test_a_kernel_that_never_tells_is_not_asked_for_ever(stranger):
+    ended, asked, waited = stranger(ExitStatus())
+    assert ended == [ExitStatus()]
+    assert asked > 2
+    assert 0.25 <= waited < 0.3
+
+
+def test_one_that_lives_after_all_is_watched_on():
+    loop, kernel, ended = FakeLoop(), Kernel([None]), []
+    children = Children(loop, kernel, lambda: None)
+    pidfd = os.eventfd(1, os.EFD_NONBLOCK)
+    child = children.adopt(Launch(4242, pidfd), ended.append, stranger=True)
+    loop.advance(1)
+    assert (ended, child.pidfd, pidfd in loop.watched) == ([], pidfd, True)
+    kernel.answers = [ExitStatus(code=0)]
+    loop.advance(0)
+    assert ended == [ExitStatus(code=0)]
+    loop.close()
+
+
+def test_the_real_kernel_tells_of_a_stranger_or_says_that_it_does_not(family):
+    """Its parent reaps it, and tells nobody; what comes is the truth, or nothing that was made up."""
+    family.child.foreign, family.child.stranger = False, True
+    os.kill(family.pid, signal.SIGKILL)
+    family.reap()
+    family.turn_until(lambda: family.ended)
+    assert family.ended in ([ExitStatus(signal=signal.SIGKILL)], [ExitStatus()])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from oxherd.system import outside, tree
+from oxherd.system import borrow, outside, tree
 from oxherd.system.listeners import Address, open_listener, parse_bind, queue_length
 from oxherd.system.outside import Look, Stopped, accepting, established, listener_inode, look, stop_accepting
 from support.servers import free_port
@@ -401,7 +401,7 @@ def test_what_the_kernel_refuses_is_said(serve, monkeypatch, number, reason, cal
 
     service = serve(*python(BY_EPOLL, "0"))
     service.accepting()
-    monkeypatch.setattr(outside._Libc, call, refuse)
+    monkeypatch.setattr(borrow.Libc, call, refuse)
     assert stop_accepting(service.pids, service.inode) == Stopped(count=0, reason=reason)
     assert accepting(service.pids, service.inode) is True
     assert ask(service.connect()).startswith(b"HTTP/1.1 200")

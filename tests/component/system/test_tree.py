@@ -355,3 +355,87 @@ def test_who_may_not_be_signalled_is_told_and_the_others_have_it(shop, monkeypat
     monkeypatch.undo()
     assert shop.ended(second).signal == signal.SIGKILL
     assert tree.kill_all([first.pid], signal.SIGKILL) == 1
+
+
+# -- what an earlier supervisor had started ---------------------------------------------------------------------------
+
+# Starts a program as a supervisor does, in a session of its own, says its pid, and waits to be killed.
+EARLIER = """
+import os, signal, subprocess, sys
+program = subprocess.Popen([sys.executable, "-I", "-S", "-c", sys.argv[1]], start_new_session=True)
+os.write(1, b"main %d\\n" % program.pid)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def abandoned(shop):
+    """Return a way to start a program whose supervisor is dead: its main pid. Whatever carries the mark is killed."""
+
+    def start(program: str, **env: str) -> int:
+        launch = shop.launch(*programs.PYTHON, EARLIER, program, env=marked(**env))
+        shop.read_until(b"main ")
+        main = int(shop.read_until(b"\n"))
+        os.kill(launch.pid, signal.SIGKILL)
+        shop.ended(launch)
+        return main
+
+    yield start
+    tree.exterminate(lambda: tree.strays_of(MARK, 0, (), {shop.inode}))
+
+
+def strays(shop, main: int = 0, known=()) -> list[int]:
+    return tree.strays_of(MARK, main, known, {shop.inode})
+
+
+@pytest.mark.parametrize("program", ESCAPES.values(), ids=ESCAPES)
+def test_what_an_orphan_left_behind_is_found_wherever_it_fell(shop, abandoned, program):
+    main = abandoned(program + programs.SLEEP)
+    escaped = ready(shop)
+    until(lambda: read_stat(main).ppid != os.getpid())
+    os.kill(main, signal.SIGKILL)
+    until(lambda: not (stat := read_stat(main)) or not stat.living)
+    until(lambda: sorted(strays(shop, main)) == sorted(escaped))
+    assert tree.orphans_of(MARK, main, os.getpid(), (), {shop.inode}) == []
+    assert tree.kill_all(strays(shop, main), signal.SIGKILL) == len(escaped)
+    until(lambda: not strays(shop, main))
+
+
+def test_an_orphan_that_lives_is_found_with_everything_below_it(shop, abandoned):
+    main = abandoned(programs.SETSID + programs.SLEEP)
+    (child,) = ready(shop)
+    assert sorted(strays(shop, main)) == sorted([main, child])
+    assert strays(shop, main, known={main}) == [child]
+    assert strays(shop, main, known={main, child}) == []
+    os.kill(main, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
+    until(lambda: not strays(shop, main))
+
+
+def test_strangers_are_no_strays(shop, abandoned):
+    """Another incarnation, a program without a mark, this process itself although it holds the pipe."""
+    other = shop.launch(*programs.PYTHON, f"import os; os.write(1, b'ready 1\\n'); {programs.SLEEP}",
+                        env={**marked(), "OXHERD_MARK": f"{MARK}0"})  # fmt: skip
+    ready(shop)
+    unmarked = shop.launch("sleep", "1000", stdout=2, stderr=2)
+    assert strays(shop, 0) == []
+    assert strays(shop, 0, known={other.pid, unmarked.pid}) == []
+
+
+def test_the_session_of_a_stranger_who_has_the_number_now_is_not_touched(shop):
+    """A main process died unseen and its number was given away: to the leader of a session of unmarked processes."""
+    stranger = subprocess.Popen(
+        [*programs.PYTHON, "import os; os.fork(); os.write(1, b'.'); import signal; signal.pause()"],
+        start_new_session=True, env={}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert stranger.stdout.read(1) + stranger.stdout.read(1) == b".."
+        (child,) = tree.children(stranger.pid)
+        assert read_stat(child).session == stranger.pid
+        assert tree.strays_of(MARK, stranger.pid, ()) == []
+        assert tree.strays_of(MARK, stranger.pid, {stranger.pid}) == []
+    finally:
+        for pid in (*tree.children(stranger.pid), stranger.pid):
+            os.kill(pid, signal.SIGKILL)
+        stranger.wait()
+        stranger.stdout.close()

@@ -20,7 +20,6 @@ from oxherd.system.listeners import parse_bind
 from oxherd.system.passed_handle import PassedHandle
 from oxherd.system.reaper import decoded
 from oxherd.system.spawn import Launch
-from oxherd.system.zygote_handle import forked_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,7 +203,7 @@ class Reunion:
                 self._supervisor.executor.told(pid, status, own)
         known = {one.pid for one in self._served if one.alive}
         for pid, (_, pidfd) in zygote.take_children().items():
-            if pid not in known and forked_by(pid, pidfd, own):
+            if pid not in known and system.forked_by(pid, pidfd, own):
                 # It was forked, and its supervisor died before it could write that down.
                 system.kill_all([pid], _SIGKILL)
             if pidfd >= 0:

@@ -11,7 +11,6 @@ from oxherd.daemon.hosting.jobs import boot_argv, differences, job_of, title_of,
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.worker_handle import WorkerHandle
-from oxherd.system.zygote_handle import forked_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -273,7 +272,7 @@ class Births:
         """Whether a zygote's word about what it forked can be taken."""
         pid = answer.get("pid")
         known = isinstance(pid, int) and pid in self._executor.pids
-        return isinstance(pid, int) and not known and forked_by(pid, fds[0] if fds else -1, zygote)
+        return isinstance(pid, int) and not known and self._system.forked_by(pid, fds[0] if fds else -1, zygote)
 
     def _drop(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:

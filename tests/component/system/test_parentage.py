@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from oxherd.system.zygote_handle import forked_by
+from oxherd.system.parentage import forked_by
 from support.waiting import wait_gone
 
 # Forks a child that waits, says its pid, and reaps it when it is told to.
