@@ -38,6 +38,8 @@ def _split(text: str) -> list[tuple[float, str]]:
     if not number:
         raise ValueError(text)
     parts.append((float(number), unit.strip()))
+    if any(value == float("inf") for value, _ in parts):  # of some hundred digits
+        raise ValueError(text)
     return parts
 
 

@@ -10,6 +10,7 @@ import pytest
 SCRIPTS = [
     "scripts/setup",
     "scripts/debian-packages",
+    "scripts/check-container",
     "scripts/demo",
     "scripts/test",
     "scripts/generate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from support.booted import machine, service
 from support.fixtures import orphans_fall_to_the_tests, ox, pytest_runtest_makereport
 
-__all__ = ["orphans_fall_to_the_tests", "ox", "pytest_runtest_makereport"]
+__all__ = ["machine", "orphans_fall_to_the_tests", "ox", "pytest_runtest_makereport", "service"]

@@ -90,6 +90,32 @@ def test_output_written_while_nobody_reads_is_kept(ox):
     assert numbers == list(range(4000))
 
 
+def test_lines_on_their_way_survive_the_supervisor(ox):
+    """Killed again and again in the middle of reading and writing: no line is lost, doubled or torn."""
+    folder = ox.oxfile(f'[processes.web]\ncommand = "{program("halves", "enough")}"\nrestart = "never"\n')
+    ox.ok("start")
+    for _ in range(5):
+        size = ox.log_path("web").stat().st_size
+        wait_until(lambda size=size: ox.log_path("web").stat().st_size > size, "more lines")
+        adopt(ox)
+    (folder / "enough").touch()
+    wait_until(lambda: _held(ox), "the half of the last line to be in the spool")
+    ox.kill_supervisor()
+    pid = next(iter(ox.marked()))
+    os.kill(pid, signal.SIGKILL)
+    wait_gone(pid)
+    ox.ok("status")
+    ox.wait_log("web", b"printed")
+    *lines, last = [line for line in ox.log("web").splitlines() if not line.startswith(b"oxherd: ")]
+    assert last == b"printed %d" % len(lines)
+    assert lines == [b"%08d " % number + b"x" * (number % 90) for number in range(len(lines))]
+
+
+def _held(ox):
+    """Whether a half line of the program is in the spool."""
+    return any(b"printed" in path.read_bytes() for path in Path(ox.home.spool).glob("[0-9]*"))
+
+
 def test_what_ended_meanwhile_is_told_and_comes_back(ox):
     """How it ended nobody knows, and nobody makes it up."""
     ox.oxfile(
@@ -260,6 +286,7 @@ def test_workers_without_a_zygote_are_adopted_too(ox):
 
 
 def test_workers_whose_zygote_died_with_the_supervisor_get_a_new_one(hosted):
+    """At once, in the background: not only when a worker dies and waits for an import."""
     hosted.start()
     ox, before, zygote = hosted.ox, hosted.pids(), hosted.zygote()
     ox.kill_supervisor()
@@ -267,6 +294,7 @@ def test_workers_whose_zygote_died_with_the_supervisor_get_a_new_one(hosted):
     wait_gone(zygote)
     ox.ok("status")
     assert hosted.pids() == before
+    ox.wait("preloaded", name="web", count=2)
     os.kill(ox.pid("web:0"), signal.SIGKILL)
     ox.wait_row("web:0", status="running", restarts=1)
     assert server_pids(hosted.port, 2) == hosted.pids()

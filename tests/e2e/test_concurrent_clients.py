@@ -147,7 +147,7 @@ def test_another_user_is_refused_by_the_kernels_word(ox):
         check=False,
     )
     assert "OX510" in done.stdout, done
-    assert "this supervisor belongs to uid 0" in done.stdout
+    assert "this supervisor belongs to root (uid 0)" in done.stdout
     os.chmod(ox.home.runtime, 0o700)
     assert ox.row("web")["status"] == "running"
 

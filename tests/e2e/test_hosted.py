@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.harness import descendants
-from support.hosted_stack import Hosted
+from support.hosted_stack import OXFILE, Hosted
 from support.waiting import DEADLINE, wait_gone, wait_until
 from support.web import Asking, ask, left_of, listening_inodes, server_pids, try_ask
 
@@ -202,6 +202,21 @@ def test_scaling_up_and_down_again_and_the_slots_that_are_left_serve_all(hosted)
     assert {hosted.ask()["pid"] for _ in range(40)} == {one}
     hosted.ox.ok("scale", "web+1")
     assert len(server_pids(hosted.port, 2)) == 2
+
+
+def test_an_edit_of_the_number_of_workers_touches_only_new_and_removed(hosted):
+    """`apply` after 2 to 4 to 1: those that stay keep their pids, as with `scale`."""
+    hosted.start()
+    two = hosted.ox.pids()
+    for workers, label in ((4, "web:3"), (1, "web:0")):
+        hosted.ox.oxfile(OXFILE.format(port=hosted.port, workers=workers, more=""))
+        assert hosted.ox.ok("apply", "--json").json["changed"] == ["web"]
+        pids = hosted.ox.pids()
+        assert len(pids) == workers
+        assert label in pids
+        assert {name: pid for name, pid in pids.items() if name in two} == {
+            name: pid for name, pid in two.items() if name in pids
+        }
 
 
 def test_a_blocked_worker_is_seen_through_shown_and_replaced(ox):

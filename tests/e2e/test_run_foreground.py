@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oxherd.control.paths import stack_id
-from support import leftovers
 from support.eventstream import EventStream
-from support.harness import OXHERD, descendants, program
+from support.harness import program
 from support.waiting import DEADLINE, wait_gone, wait_until
 
 if TYPE_CHECKING:
@@ -211,45 +210,3 @@ def test_other_terminals_see_and_command_a_run(ox):
     output, _ = run.communicate(timeout=2 * DEADLINE)
     assert run.returncode == 0, output
     assert "goodbye web SIGTERM" in output
-
-
-@pytest.fixture
-def namespace():
-    """The command before a command that makes it PID 1 of a namespace of its own."""
-    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    try:
-        allowed = subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        allowed = False
-    if not allowed:
-        pytest.skip("needs root to make a namespace of processes")
-    return command
-
-
-@pytest.mark.needs_root
-def test_as_pid_1_it_reaps_what_falls_to_it_and_leaves_nothing(ox, namespace):
-    """In a container: an orphan that ends is no zombie, TERM ends everything, orphans that ignore it included."""
-    ox.oxfile(f'[processes.web]\ncommand = "{program("escapee", "daemon")}"\ninstances = 2\nstop_timeout_ms = 500\n')
-    run = ox.popen(argv=[*namespace, OXHERD, "run"])
-    ox.wait_log("web", b"escaped", count=2)
-    with listening(ox) as events:
-        events.wait("ready", name="web", instance=0)
-        events.wait("ready", name="web", instance=1)
-        (first,) = leftovers.tree.ProcessTable.scan().children(run.pid)
-        mains = {pid for pid in descendants(first) if is_main(pid)}
-        orphans = set(descendants(first)) - mains
-        assert len(mains) == 2
-        assert len(orphans) == 2
-        gone, _stays = sorted(orphans)
-        os.kill(gone, signal.SIGKILL)
-        wait_until(lambda: not os.path.exists(f"/proc/{gone}"), "the orphan to be reaped")
-        assert events.matching("ended") == []
-        os.kill(first, signal.SIGTERM)
-        output, _ = run.communicate(timeout=2 * DEADLINE)
-    assert run.returncode == 0, output
-    assert [pid for pid in (*mains, *orphans) if os.path.exists(f"/proc/{pid}")] == []
-
-
-def is_main(pid: int) -> bool:
-    """Whether it leads a session, as everything that a supervisor starts does; a daemon's second child does not."""
-    return os.getsid(pid) == pid

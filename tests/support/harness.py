@@ -279,7 +279,7 @@ class Supervised:
     @property
     def pid_by_lock(self) -> int:
         """The pid of the supervisor, without asking it."""
-        return int(Path(self.home.lock).read_text())
+        return int(Path(self.home.lock).read_text().split()[0])
 
     # -- what there is ----------------------------------------------------------------------------------------------
 
@@ -383,10 +383,13 @@ class Supervised:
 
     def _all_events(self) -> Iterator[dict[str, Any]]:
         path = Path(self.home.state, "events.jsonl")
-        if path.exists():
-            for line in path.read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    yield json.loads(line)
+        if path.is_file():
+            for line in path.read_text(errors="replace").splitlines():
+                # A test may have put anything there.
+                with contextlib.suppress(ValueError, RecursionError):
+                    event = json.loads(line)
+                    if isinstance(event, dict) and "kind" in event:
+                        yield event
 
     def unmount(self) -> None:
         """Take the small disks away; nothing may be open on them any more."""
@@ -405,7 +408,7 @@ class Supervised:
         events = [f"  {event.get('time', 0):.3f} {event.get('text')}" for event in self._all_events()]
         parts += ["events:", *events[-80:]]
         for path in [Path(self.home.log), *sorted(Path(self.home.state).glob("stacks/*/logs/*.log"))]:
-            if path.exists():
+            if path.is_file():
                 tail = path.read_bytes()[-3000:].decode(errors="backslashreplace")
                 parts += [f"{path}:", *("  " + line for line in tail.splitlines()[-30:])]
         return "\n".join(parts)

@@ -46,6 +46,11 @@ class LossClient:
         )
         self._say("start", load=load)
 
+    @property
+    def pid(self) -> int:
+        """The client's own process."""
+        return self._process.pid
+
     def mark(self, phase: str) -> float:
         """Begin a phase; return when, on the monotonic clock."""
         return float(self._say("mark", phase=phase)["at"])
@@ -61,6 +66,11 @@ class LossClient:
     def look(self) -> dict[str, Any]:
         """Return the count so far."""
         return self._say("look")
+
+    def take_failures(self) -> list[dict[str, Any]]:
+        """Return the failures since the last time; the report has them no more."""
+        failures: list[dict[str, Any]] = self._say("failures")["failures"]
+        return failures
 
     def stop(self) -> dict[str, Any]:
         """Stop the traffic and return the report."""

@@ -69,11 +69,11 @@ class Answer:
 class Workbench:
     """A supervisor to experiment with."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, system: FakeSystem | None = None) -> None:
         self.home = Home(runtime=str(directory / "run"), state=str(directory / "state"))
         self.home.prepare()
         self.loop = FakeLoop()
-        self.system = FakeSystem()
+        self.system = FakeSystem() if system is None else system
         self.system.loop = self.loop
         self.path = "/srv/oxfile.toml"
         self._build()

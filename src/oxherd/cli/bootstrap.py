@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import time
 from oxherd.control.client import Client
 from oxherd.control.protocol import error_of
 from oxherd.errors import NoSupervisorError, OxherdError, ProtocolError, SystemFault
+from oxherd.system.identity import lock_holder
+from oxherd.system.notify import SERVICE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from oxherd.control.paths import Home
 
-__all__ = ["daemon_command", "ensure_supervisor", "wait_for_session", "wait_for_the_end"]
+__all__ = ["call_back", "daemon_command", "ensure_supervisor", "wait_for_session", "wait_for_the_end"]
 
 # Seconds a supervisor gets to open its socket. It takes about 40 ms; a machine that swaps takes longer.
 _READY_SECONDS = 15.0
@@ -81,6 +84,35 @@ def ensure_supervisor(home: Home) -> Client:
     finally:
         os.close(ready)
     return _connect(home)
+
+
+def call_back(home: Home, lock: int) -> Client | None:
+    """Have a supervisor that nobody can reach listen again, and connect to it.
+
+    It holds its lock, so it runs; SIGHUP makes it look whether its socket is still there.
+
+    Args:
+        home: Its home.
+        lock: Its lock file, open.
+
+    Returns:
+        The connection, or None where no supervisor holds the lock (any more) or it does not come back.
+    """
+    deadline = time.monotonic() + _READY_SECONDS
+    called = 0
+    while (holder := lock_holder(lock)) and time.monotonic() < deadline:
+        if holder != called:
+            home.prepare()
+            try:
+                os.kill(holder, signal.SIGHUP)
+            except OSError:
+                return None
+            called = holder
+        try:
+            return Client.connect(home)
+        except NoSupervisorError:
+            time.sleep(0.01)
+    return None
 
 
 def wait_for_the_end(home: Home) -> None:
@@ -166,7 +198,8 @@ def _connect(home: Home) -> Client:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the supervisor's own environment; its processes get the caller's, which travels with the request."""
-    env = dict(environ)
+    # A deployment that is itself a service of systemd must not have a supervisor in the background speak for it.
+    env = {name: value for name, value in environ.items() if name not in SERVICE_VARIABLES}
     if env.get("OXHERD_HOME"):
         # The supervisor starts in /, where a relative path would mean something else.
         env["OXHERD_HOME"] = os.path.abspath(env["OXHERD_HOME"])

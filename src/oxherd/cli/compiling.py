@@ -31,8 +31,10 @@ def kept_of(home: Home, path: str) -> Kept:
     """Return what is kept of a stack: the supervisor says it, or the state directory where none runs.
 
     Raises:
-        OxherdError: The supervisor cannot be asked.
+        OxherdError: The supervisor cannot be asked, or is another user's: what follows reads that user's files and asks
+            their interpreters, which is not for root to do.
     """
+    home.refuse_foreign()
     try:
         client = connect(home, path)
     except NoSupervisorError:
@@ -55,6 +57,7 @@ def compile_for_start(home: Home, path: str, *, profile: str | None, update_env:
 
     Raises:
         ConfigError: The oxfile is not valid; nothing was changed.
+        SystemFault: The home belongs to another user.
     """
     from oxherd.programs.compiled import compile_stack  # noqa: PLC0415 - the heaviest import of the command line
 
@@ -63,6 +66,10 @@ def compile_for_start(home: Home, path: str, *, profile: str | None, update_env:
     chosen = (profile or None) if profile is not None else kept.profile
     compiled = compile_stack(shown(path), profile=chosen, environ=environ, strict_files=True)
     output.problems(compiled.warnings)
+    if os.geteuid() == 0:
+        from oxherd.cli.checks.trust import warn_of_trust  # noqa: PLC0415 - for root alone
+
+        warn_of_trust(home, compiled, environ, output)
     return compiled.oxfile
 
 
@@ -70,6 +77,6 @@ def _stack_record(home: Home, path: str) -> dict[str, object]:
     try:
         with open(os.path.join(home.stack(stack_id(path)), "stack.json"), "rb") as file:
             record = json.loads(file.read())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # never started, or the supervisor sets it aside and says so
     return record if isinstance(record, dict) else {}

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from oxherd.cli.checks import capacity, files, network, supervisor, timing, workers
+from oxherd.cli.checks import capacity, files, network, supervisor, timing, trust, workers
 from oxherd.cli.checks.finding import Examination, Level, problem, warning
 from oxherd.cli.options import config_option, output_options, profile_option
 from oxherd.cli.targets import find_paths
@@ -64,7 +64,7 @@ def examine(examination: Examination) -> Iterator[Finding]:
     yield from files.check_programs(examination)
     yield from workers.check_engines(examination)
     yield from files.check_users(examination)
-    yield from files.check_env_files(examination)
+    yield from trust.check_trust(examination)
     yield from network.check_ports(examination)
     yield from workers.check_balance(examination)
     yield from timing.check_stop_times(examination)

@@ -16,6 +16,8 @@ __all__ = ["main"]
 def main() -> int:
     """Run the command line of this process and return its exit code."""
     arguments = sys.argv[1:]
+    if os.getpid() == 1:
+        _keep_signals()
     if arguments and arguments[0] in {"status", "ls"}:
         from oxherd.cli.quick import quick_status  # noqa: PLC0415 - each path imports only what it needs
 
@@ -28,3 +30,15 @@ def main() -> int:
     from oxherd.cli.main import main as full  # noqa: PLC0415 - each path imports only what it needs
 
     return full(arguments)
+
+
+def _keep_signals() -> None:
+    """Let the signals that end a container wait until the supervisor has handlers for them.
+
+    The kernel drops a signal for which PID 1 has no handler, unless it is blocked (pid_namespaces(7), sig_ignored() in the
+    kernel): a `docker stop` in the first moments would do nothing until its time was over and everything was killed. The mask
+    is inherited by the exec that makes this process the supervisor.
+    """
+    import signal  # noqa: PLC0415 - each path imports only what it needs
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})

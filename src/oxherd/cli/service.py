@@ -9,7 +9,6 @@ import sys
 
 import click
 
-from oxherd.cli.bootstrap import daemon_command
 from oxherd.cli.options import output_options
 from oxherd.cli.systemctl import find_manager, lingers
 from oxherd.config.codec import decode
@@ -122,17 +121,18 @@ def plan_unit(manager: Manager, home: Home, environ: Mapping[str, str]) -> Servi
     """Return what the unit of this installation says."""
     configured = environ.get("OXHERD_HOME")
     return ServiceUnit(
-        command=_command(),
+        program=_program(),
         user=manager.user,
         home=os.path.abspath(configured) if configured else None,
         stop_timeout=stop_seconds(_wanted_oxfiles(home)),
+        systemd=manager.version(),
     )
 
 
-def _command() -> tuple[str, ...]:
-    """Return the supervisor's command line: the console script of this installation where there is one."""
+def _program() -> tuple[str, ...]:
+    """Return how Oxherd is called: by the console script of this installation where there is one."""
     script = os.path.join(os.path.dirname(sys.executable), "oxherd")
-    return (script, "daemon", "run") if os.access(script, os.X_OK) else tuple(daemon_command())
+    return (script,) if os.access(script, os.X_OK) else (sys.executable, "-P", "-m", "oxherd")
 
 
 def _wanted_oxfiles(home: Home) -> list[Oxfile]:

@@ -61,7 +61,8 @@ class Manager:
                 command,
                 capture_output=True,
                 text=True,
-                timeout=_PATIENCE,
+                # What stops the service takes what its stacks take; systemd knows when that is too long.
+                timeout=None if {"restart", "--now"} & set(arguments) else _PATIENCE,
                 check=False,
                 env=dict(self.environ),
                 stdin=subprocess.DEVNULL,
@@ -146,6 +147,16 @@ class Manager:
         os.unlink(self.path)
         self.call("daemon-reload")
         return True
+
+    def version(self) -> int:
+        """Return the version of systemd, 0 if there is none that tells it. A unit can be printed without one."""
+        try:
+            said = self.call("--version")
+        except (OperationError, SystemFault):
+            return 0
+        # "systemd 252 (252.38-1~deb12u1)", and a second line.
+        number = said.split(maxsplit=2)[1:2]
+        return int(number[0]) if number and number[0].isdigit() else 0
 
     def state(self) -> UnitState:
         """Ask for the state of the unit.

@@ -24,6 +24,7 @@ __all__ = [
     "every_supervisor",
     "foreground_of",
     "oxfile_here",
+    "reach",
     "shown",
     "supervisor_died",
     "wanted_stacks",
@@ -69,7 +70,7 @@ def wanted_stacks(home: Home) -> list[str]:
         try:
             with open(os.path.join(root, name, "stack.json"), "rb") as file:
                 record = json.loads(file.read())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue  # the supervisor reports and sets aside what it cannot read
         if isinstance(record, dict) and record.get("wanted") is True:
             wanted.append(str(record.get("path", name)))
@@ -103,6 +104,35 @@ def _left_running(home: Home) -> bool:
     return any(isinstance(pid, int) and os.path.exists(f"/proc/{pid}") for pid in latest.values())
 
 
+def reach(home: Home) -> Client:
+    """Connect to the supervisor in the background; none is started.
+
+    Raises:
+        NoSupervisorError: There is none.
+        SystemFault: It belongs to somebody else.
+    """
+    try:
+        return Client.connect(home)
+    except Exception as error:
+        if getattr(error, "exit_code", None) != 3 or (client := _found_again(home)) is None:  # 3: nobody listens
+            raise
+        return client
+
+
+def _found_again(home: Home) -> Client | None:
+    """Connect to a supervisor that runs although nobody listens: its socket, or the directory of it, was removed."""
+    try:
+        fd = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        from oxherd.cli.bootstrap import call_back  # noqa: PLC0415 - rare, and not quick
+
+        return call_back(home, fd)
+    finally:
+        os.close(fd)
+
+
 def connect(home: Home, stack: str | None = None) -> Client:
     """Connect to the supervisor that has ``stack``: that of an ``oxherd run``, or the one in the background.
 
@@ -115,7 +145,7 @@ def connect(home: Home, stack: str | None = None) -> Client:
     if stack is not None and (client := foreground_of(home, stack)) is not None:
         return client
     try:
-        return Client.connect(home)
+        return reach(home)
     except Exception as error:
         if getattr(error, "exit_code", None) != 3 or not supervisor_died(home):  # 3: nobody listens
             raise
@@ -135,7 +165,10 @@ def every_supervisor(home: Home, stacks: Sequence[str] = ()) -> Iterator[tuple[s
             yield stack, connect(home, stack)
         return
     found = 0
-    runtime = sorted(os.listdir(home.runtime)) if os.path.isdir(home.runtime) else []
+    try:
+        runtime = sorted(os.listdir(home.runtime))
+    except OSError:
+        runtime = []  # not there, or not ours to read: connecting below says which
     for name in runtime:
         if name.startswith("run-") and name.endswith(".sock"):
             client = _foreground(home, os.path.join(home.runtime, name))

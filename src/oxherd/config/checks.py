@@ -9,7 +9,7 @@ import stat
 from oxherd.config import problems
 from oxherd.config.model import DependencyCondition, ProcessKind, ProcessSpec, ProcessType
 from oxherd.config.problems import Place
-from oxherd.config.redact import is_secret_key, redact_text
+from oxherd.config.redact import holds_secret, is_secret_key, redact_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,21 +154,35 @@ def check_paths(spec: ProcessSpec, settings: Effective) -> None:
 
 
 def check_exposure(file: str, settings: list[Effective], found: list[Problem]) -> None:
-    """Warn of an oxfile that every user of the machine may read and that holds secrets as they are."""
-    try:
-        mode = os.stat(file).st_mode
-    except OSError:
-        # The file was read a moment ago; that it is gone now is not what this check is about.
-        return
-    if not stat.S_IMODE(mode) & stat.S_IROTH:
-        return
+    """Warn of an oxfile, or an env_file of it, that every user of the machine may read and that holds secrets."""
     names: list[str] = []
     line = 0
     for own in settings:
         for name, item in own.layer.env.items():
-            secret = is_secret_key(name) or redact_text(item.value) != item.value
-            if item.value and secret and "$" not in item.value and name not in names:
+            # What is a reference is written somewhere else.
+            if holds_secret(name, item.value) and "$" not in item.value and name not in names:
                 names.append(name)
                 line = line or item.place.line
-    if names:
-        found.append(problems.exposed_secrets(Place(file=file, line=line), names))
+        for canonical, setting in own.layer.settings.items():
+            text = setting.value
+            if not isinstance(text, str) or "$" in text or canonical in names:
+                continue
+            if is_secret_key(canonical) or redact_text(text) != text:
+                names.append(canonical)
+                line = line or setting.place.line
+    if names and _open_to_all(file):
+        found.append(problems.exposed_secrets(Place(file=file, line=line), names, own=True))
+    files: dict[str, tuple[int, list[str]]] = {}
+    for own in settings:
+        files.update(own.file_secrets)
+    for path, (first, there) in files.items():
+        if _open_to_all(path):
+            found.append(problems.exposed_secrets(Place(file=path, line=first), there, own=False))
+
+
+def _open_to_all(path: str) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    except OSError:
+        # The file was read a moment ago; that it is gone now is not what this check is about.
+        return False

@@ -19,6 +19,7 @@ from oxherd.config.keys import PROCESS, SUBTABLES, Key, Section
 from oxherd.config.kinds import COMMAND, OPTIONS, SIGNAL, STRINGS
 from oxherd.config.positions import nearest_line
 from oxherd.config.problems import Place
+from oxherd.config.redact import redact_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -318,7 +319,7 @@ def _nearest_word(key: Key, value: object) -> str:
 
 def _type_hint(key: Key, value: object) -> str:
     if key.kind is COMMAND and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return f"write it as one string: {key.name} = {json.dumps(shlex.join(value), ensure_ascii=False)}"
+        return f"write it as one string: {key.name} = {json.dumps(shlex.join(redact_words(value)), ensure_ascii=False)}"
     if (
         isinstance(value, str)
         and bool in key.kind.types

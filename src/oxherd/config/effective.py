@@ -11,6 +11,7 @@ from oxherd.config.desugar import has_reference
 from oxherd.config.envfile import EnvFileError, EnvLine, parse_env_file
 from oxherd.config.expand import BadReferenceError, Expander
 from oxherd.config.problems import Place
+from oxherd.config.redact import holds_secret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Effective:
         values: By canonical name, in model units; only what was written and could be read.
         env: The final variables, by name.
         env_files: The files that were found, absolute.
+        file_secrets: Of each of those that holds secrets, the line of the first one and the names of all.
         origins: By canonical name, and ``env.NAME`` for variables.
         lenient: Whether an env_file is missing, so that a variable without a value may yet come from it.
     """
@@ -81,6 +83,7 @@ class Effective:
     values: dict[str, object] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     env_files: tuple[str, ...] = ()
+    file_secrets: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     lenient: bool = False
 
@@ -259,5 +262,7 @@ class Effective:
                     value = expander.text(value)
                 except BadReferenceError:
                     value = line.value
+            if holds_secret(line.name, line.value):
+                self.file_secrets.setdefault(path, (line.line, []))[1].append(line.name)
             values[line.name] = value
             self.origins[f"env.{line.name}"] = f"env_file {os.path.basename(path)}:{line.line}"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from dataclasses import dataclass
 
-from oxherd.config.redact import is_secret_key, redact_text
+from oxherd.config.redact import is_secret_key, redact_text, redact_words
 from oxherd.errors import Problem, Severity
 
 TYPE_CHECKING = False
@@ -108,6 +109,8 @@ def show(value: object, *, secret: bool = False) -> str:
         return f"{kind} (its value is not shown)"
     if isinstance(value, dict):
         return f"{kind} with the keys {', '.join(value)}" if value else f"an empty {kind.removeprefix('a ')}"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = list(redact_words(value))  # a command: the word after --password is an item of its own
     if isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, (str, list)):
@@ -360,14 +363,15 @@ def needs_shell(place: Place, because: str) -> Problem:
     )
 
 
-def exposed_secrets(place: Place, names: Iterable[str]) -> Problem:
-    """OX154: a world-readable oxfile with secrets."""
+def exposed_secrets(place: Place, names: Iterable[str], *, own: bool) -> Problem:
+    """OX154: a world-readable file with secrets: the oxfile itself (``own``) or an env_file."""
+    command = f"chmod 600 {shlex.quote(place.file)}"
     return _problem(
         "OX154",
         place,
         "this file holds secrets and every user of the machine may read it",
         found=", ".join(names),
-        hint=f"chmod 600 {place.file}, or keep the values in an env_file of mode 600",
+        hint=f"{command}, or keep the values in an env_file of mode 600" if own else command,
     )
 
 

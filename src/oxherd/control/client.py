@@ -14,6 +14,7 @@ import sys
 import time
 
 from oxherd import __version__
+from oxherd.control.ownership import as_owner, owner_of, peer_uid, user_text
 from oxherd.control.protocol import LineBuffer, decode_line, error_of, request_line, version_note
 
 TYPE_CHECKING = False
@@ -72,6 +73,12 @@ class Client:
         except OSError as error:
             connection.close()
             raise home.path_fault() or _connect_fault(path, error) from error
+        # Whoever put a socket there first would be sent an oxfile and the caller's environment. Root may command
+        # everybody's supervisor, and sends it neither: see `Home.refuse_foreign`.
+        owner = peer_uid(connection)
+        if owner is not None and owner != os.geteuid() and os.geteuid() != 0:
+            connection.close()
+            raise _foreign_fault(path, owner)
         return cls(connection, path)
 
     def request(
@@ -182,10 +189,23 @@ def _connect_fault(path: str, error: OSError) -> Exception:
             hint="look at it with `ps`, and at supervisor.log beside its state",
             code="OX610",
         )
+    owner = owner_of(path)
+    if isinstance(error, PermissionError) and owner is not None and owner != os.geteuid():
+        return _foreign_fault(path, owner)
     return SystemFault(
         f"cannot connect to {path}: {error.strerror or error}",
         hint="run oxherd as the user the supervisor belongs to, or set OXHERD_HOME to a directory of your own",
         code="OX611",
+    )
+
+
+def _foreign_fault(path: str, owner: int) -> Exception:
+    from oxherd.errors import SystemFault  # noqa: PLC0415 - see the head of this module
+
+    return SystemFault(
+        f"the supervisor at {path} belongs to {user_text(owner)}: it is not yours to command",
+        hint=as_owner(owner),
+        code="OX614",
     )
 
 

@@ -56,8 +56,12 @@ class Home:
 
     @property
     def lock(self) -> str:
-        """The file whose lock makes a supervisor the only one of its home."""
-        return os.path.join(self.runtime, "supervisor.lock")
+        """The file whose lock makes a supervisor the only one of its home.
+
+        Beside the state, which is what two of them would fight over: the runtime directory can be removed below a
+        supervisor that runs (at a logout, by a cleaner), and another XDG_RUNTIME_DIR is another one.
+        """
+        return os.path.join(self.state, "supervisor.lock")
 
     @property
     def log(self) -> str:
@@ -85,6 +89,10 @@ class Home:
         """The same for ``oxherd run`` of one stack."""
         return os.path.join(self.runtime, f"run-{identity}.spool")
 
+    def run_lock(self, identity: str) -> str:
+        """The file whose lock makes an ``oxherd run`` the only one of its stack."""
+        return os.path.join(self.state, f"run-{identity}.lock")
+
     def path_fault(self) -> Exception | None:
         """Return the error of a home whose path leaves no room for a socket's name, or None."""
         if len(os.fsencode(self.run_socket("0" * 12))) <= _SOCKET_PATH_MAX:
@@ -101,13 +109,31 @@ class Home:
         """Make the directories, only for their owner.
 
         Raises:
-            SystemFault: A directory cannot be made, belongs to somebody else, or its path is too long for a socket.
+            SystemFault: A directory cannot be made, belongs to somebody else or lies in a directory of somebody else, or
+                its path is too long for a socket.
         """
         fault = self.path_fault()
         if fault is not None:
             raise fault
         for directory in (self.runtime, self.state):
             _private_directory(directory)
+
+    def refuse_foreign(self) -> None:
+        """Refuse a home of another user, before anything is read or run on its behalf.
+
+        Root may look at and stop what belongs to others. To start something it would read their oxfile and env_files,
+        ask their interpreters and hand over its own environment, all with its own rights: their owner does that.
+
+        Raises:
+            SystemFault: A directory of the home is there and belongs to somebody else.
+        """
+        for directory in (self.runtime, self.state):
+            try:
+                owner = os.lstat(directory).st_uid
+            except OSError:
+                continue  # not there, or not to be looked at: whoever needs it will say so
+            if owner != os.geteuid():
+                raise _foreign_home(directory, owner)
 
 
 def _private_directory(path: str) -> None:
@@ -122,14 +148,52 @@ def _private_directory(path: str) -> None:
             hint="set OXHERD_HOME to a directory you may write to",
             code="OX602",
         ) from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+    if stat.S_ISDIR(status.st_mode) and status.st_uid != os.geteuid():
+        raise _foreign_home(path, status.st_uid)
+    if not stat.S_ISDIR(status.st_mode):
         raise SystemFault(
-            f"{path} is not a directory of uid {os.geteuid()}",
+            f"{path} is not a directory",
             hint="remove it, or set OXHERD_HOME to a directory of your own",
-            code="OX603",
+            code="OX604",
         )
+    _check_parent(path)
     if stat.S_IMODE(status.st_mode) & 0o077:
         os.chmod(path, 0o700)
+
+
+def _foreign_home(path: str, owner: int) -> Exception:
+    from oxherd.control.ownership import as_owner, user_text  # noqa: PLC0415 - see the head of this module
+    from oxherd.errors import SystemFault  # noqa: PLC0415 - see the head of this module
+
+    return SystemFault(
+        f"{path} belongs to {user_text(owner)}: what runs there is not yours to command",
+        hint=as_owner(owner),
+        code="OX603",
+    )
+
+
+def _check_parent(path: str) -> None:
+    """Refuse a directory that its neighbours could take away and put another one in its place, such as /tmp/oxherd-1000
+    that somebody else made first.
+
+    Root is not refused: a container's volume may well belong to a user of the host. `oxherd doctor` says it.
+    """
+    parent = os.path.dirname(path)
+    status = os.stat(parent)
+    foreign = status.st_uid not in {0, os.geteuid()}
+    open_to_all = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+    if os.geteuid() == 0 or not (foreign or open_to_all):
+        return
+    from oxherd.control.ownership import user_text  # noqa: PLC0415 - see the head of this module
+    from oxherd.errors import SystemFault  # noqa: PLC0415 - see the head of this module
+
+    who = user_text(status.st_uid) if foreign else "everybody"
+    raise SystemFault(
+        f"{path} is not safe: {who} may replace it, since {parent} "
+        f"{f'belongs to {who}' if foreign else 'is writable by all'}",
+        hint="set OXHERD_HOME (or XDG_RUNTIME_DIR) to a directory of your own",
+        code="OX605",
+    )
 
 
 def find_home(environ: Mapping[str, str]) -> Home:

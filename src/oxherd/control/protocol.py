@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from oxherd.errors import OxherdError, ProtocolError
+    from oxherd.errors import OxherdError, Problem, ProtocolError
 
 __all__ = [
     "MAX_LINE",
@@ -165,12 +165,9 @@ def error_of(data: object) -> OxherdError:
     code, message, hint = (str(data.get(key) or "") for key in ("code", "message", "hint"))
     problems = data.get("problems")
     if code.startswith("OX1") and isinstance(problems, list):
-        known = set(errors.Problem.__dataclass_fields__)
         return errors.ConfigError(
             tuple(
-                errors.Problem(**{str(key): value for key, value in item.items() if key in known})
-                for item in problems
-                if isinstance(item, dict) and {"code", "message"} <= item.keys()
+                _problem_of(item) for item in problems if isinstance(item, dict) and {"code", "message"} <= item.keys()
             )
         )
     kinds: dict[str, type[OxherdError]] = {
@@ -184,6 +181,14 @@ def error_of(data: object) -> OxherdError:
     exit_code = data.get("exit_code")
     kind = kinds.get(code[:3]) or by_exit.get(exit_code if isinstance(exit_code, int) else 1, errors.OxherdError)
     return kind(message or "the supervisor reported an error without a text", hint=hint, code=code or None)
+
+
+def _problem_of(item: dict[str, object]) -> Problem:
+    from oxherd.errors import Problem  # noqa: PLC0415 - see the head of this module
+
+    line = item.get("line")
+    texts = {key: str(item[key]) for key in Problem.__dataclass_fields__ if key in item and key != "line"}
+    return Problem(**texts, line=line if isinstance(line, int) else 0)
 
 
 def _fault(what: str, code: str) -> ProtocolError:

@@ -30,14 +30,17 @@ from oxherd.daemon.rereading import Rereader
 from oxherd.daemon.sampler import Sampler
 from oxherd.daemon.scheduler import Scheduler
 from oxherd.daemon.sinks import Sinks
+from oxherd.daemon.socket_guard import SocketGuard
 from oxherd.daemon.stacks import StackKeeper
 from oxherd.daemon.supervisor import Supervisor
 from oxherd.daemon.upgrade import Upgrade
 from oxherd.daemon.verbs import Verbs
+from oxherd.daemon.watchdog import Watchdog
 from oxherd.daemon.watcher import Watcher
 from oxherd.system.logs.spool import Spool
 from oxherd.system.loop import Loop
 from oxherd.system.machine import Machine
+from oxherd.system.notify import Notifier
 from oxherd.system.resources import own_memory
 
 TYPE_CHECKING = False
@@ -52,7 +55,10 @@ if TYPE_CHECKING:
     from oxherd.errors import OxherdError
     from oxherd.system.ports import System
 
-__all__ = ["Assembly", "own_state"]
+# Those that end a supervisor.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+__all__ = ["ENDING_SIGNALS", "Assembly", "own_state"]
 
 # Seconds in which the last helpers (a compressor at work) may end by themselves when the supervisor ends.
 _PATIENCE = 5.0
@@ -67,6 +73,7 @@ class Assembly:
         version: For the handshake.
         system: The operating system; a fake one in component tests.
         loop: The loop; one with virtual time in component tests.
+        notifier: The line to the service manager; none in most tests.
         inheritance: What this process has kept through an upgrade, or None.
     """
 
@@ -78,6 +85,7 @@ class Assembly:
         version: str,
         system: System | None = None,
         loop: Loop | None = None,
+        notifier: Notifier | None = None,
         inheritance: Inheritance | None = None,
     ) -> None:
         """Put the parts together; nothing is opened but the loop's own descriptors."""
@@ -98,7 +106,9 @@ class Assembly:
             Home(runtime=home.runtime, state=own), lambda text: self.events.publish("state-trouble", text)
         )
         self.supervisor = Supervisor(loop=self.loop, system=self.system, journal=self.journal, events=self.events)
+        self.watchdog = Watchdog(self.supervisor, notifier or Notifier({}), home.runtime)
         self._server: ControlServer | None = None
+        self._guard: SocketGuard | None = None
         self._exit_code = 0
         self.ending = False
         self._signals_to_end = 0
@@ -108,7 +118,12 @@ class Assembly:
     def _put_together(self) -> None:
         supervisor, loop = self.supervisor, self.loop
         # The sweeps look again whenever a child is gone; the executor exists some lines later.
-        self.children = Children(loop, self.system, lambda: self.executor.look_again())  # noqa: PLW0108
+        self.children = Children(
+            loop,
+            self.system,
+            lambda: self.executor.look_again(),  # noqa: PLW0108
+            lambda text: self.events.publish("process-trouble", text),
+        )
         helpers = Helpers(loop, self.system, self.children)
         cgroups = Cgroups(loop, self.system, lambda text: self.events.publish("cgroup-trouble", text))
         self.sinks = Sinks(
@@ -156,7 +171,14 @@ class Assembly:
         self.boot = Boot(
             supervisor=supervisor, keeper=self.keeper, rereader=self.rereader, sinks=self.sinks, mark=self._mark
         )
-        self._upgrade = Upgrade(supervisor, helpers, self._mark, arguments=self._arguments, inherit=self._bequeath)
+        self._upgrade = Upgrade(
+            supervisor,
+            helpers,
+            self._mark,
+            arguments=self._arguments,
+            inherit=self._bequeath,
+            watchdog=self.watchdog,
+        )
         self.verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,
@@ -237,7 +259,13 @@ class Assembly:
             before_sending=self.records.flush,
             inherited=-1 if self._inheritance is None else self._inheritance.control,
         )
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        self._guard = SocketGuard(
+            self.loop,
+            self._server,
+            prepare=self._home.prepare,
+            tell=lambda text: self.events.publish("socket", text),
+        )
+        for signum in ENDING_SIGNALS:
             self.loop.on_signal(signum, self._told_to_end)
         for signum in (signal.SIGHUP, signal.SIGUSR1):
             self.loop.on_signal(signum, self._reopen)
@@ -245,6 +273,8 @@ class Assembly:
         if self.foreground is not None:
             self.foreground.obey()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        # Blocked until now in PID 1 (`oxherd.cli.entry`); one that came meanwhile is there in the first turn of the loop.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         before = self._inheritance
         if before is None:
             self.events.publish("supervisor-started", f"supervisor {self._version} started", pid=os.getpid())
@@ -256,6 +286,7 @@ class Assembly:
             self.foreground.begin(inherited)
         else:
             self.boot.begin(inherited)
+            self.watchdog.ready()
 
     def run(self) -> int:
         """Run the loop until the end; return the exit code."""
@@ -285,6 +316,8 @@ class Assembly:
                 self.executor.signal(handle, signal.SIGQUIT)
 
     def _reopen(self, signum: int) -> None:
+        if self._guard is not None:
+            self._guard.look()
         for stack in self.supervisor.stacks.values():
             for process in stack.processes.values():
                 self.sinks.reopen(process)
@@ -331,6 +364,7 @@ class Assembly:
             self._when_all_down(down)
             return
         self.ending = self.supervisor.ending = True
+        self.watchdog.stopping()
         self.journal.end()
         self.duties.end_all()
         self.duties.close()
@@ -365,6 +399,8 @@ class Assembly:
     def close(self) -> None:
         """Close files and sockets."""
         self.records.flush()
+        if self._guard is not None:
+            self._guard.close()
         if self._server is not None:
             self._server.close()
         for stack in self.supervisor.stacks.values():
@@ -374,6 +410,7 @@ class Assembly:
         if self.foreground is not None:
             self.foreground.close()
         self.events.publish("supervisor-stopped", "supervisor stopped")
+        self.watchdog.close()
         self.journal.close()
         self.events.close()
         self.loop.close()

@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 
 from oxherd.core.instance import Reason, State
+from oxherd.daemon.environment import mask_of
 from oxherd.daemon.journal import replace_file
 from oxherd.system import portholders
 from oxherd.units import format_seconds, signal_name
@@ -49,7 +50,7 @@ class CardWriter:
 
     def spawn_failed(self, handle: InstanceHandle, text: str) -> None:
         """Record a start that did not come about; the first line is the cause, the rest are hints."""
-        cause, *hints = text.split("\n")
+        cause, *hints = mask_of(handle.spec, handle.env).text(text).split("\n")
         self._keep(handle, cause=cause, hints=hints, lines=[], status=None, uptime=None)
 
     def ended(self, handle: InstanceHandle, status: ExitStatus) -> str:
@@ -59,7 +60,8 @@ class CardWriter:
         uptime = None if machine.started_at is None else self._loop.now() - machine.started_at
         if asked and not machine.reason.condemned:
             return status.text
-        lines = self._last_lines(handle)
+        mask = mask_of(handle.spec, handle.env)
+        lines = [mask.text(line) for line in self._last_lines(handle)]
         cause, hints = status.text, []
         if asked:
             cause = f"{machine.detail}; {status.text}" if machine.detail else status.text
@@ -94,8 +96,9 @@ class CardWriter:
             try:
                 with open(self._path(handle), "rb") as file:
                     kept = json.loads(file.read()).get("cards", [])
-            except (OSError, ValueError, AttributeError):
+            except (OSError, ValueError, AttributeError, RecursionError):
                 kept = []
+            kept = kept if isinstance(kept, list) else []
             handle.cards.extend(card for card in kept if isinstance(card, dict))
         return list(reversed(handle.cards))
 

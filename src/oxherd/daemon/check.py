@@ -58,7 +58,7 @@ def _stack_trouble(path: str) -> str:
         decode(Oxfile, record["oxfile"])
         processes = record.get("processes", {})
         if not isinstance(processes, dict):
-            raise TypeError("its processes are no table")  # noqa: TRY301 - whatever is wrong is one thing
+            raise TypeError("its processes are no table")
         for name in processes:
             other_specs(record, name)
     except OxherdError as error:

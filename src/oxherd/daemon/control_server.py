@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 
+from oxherd.control.ownership import as_owner, peer_uid, user_text
 from oxherd.control.protocol import MAX_LINE, LineBuffer, error_answer, progress_answer, result_answer
 from oxherd.control.request import Request, parse_request
 from oxherd.errors import OxherdError, ProtocolError, SystemFault
@@ -271,7 +271,7 @@ class ControlServer:
         self._reserve: list[int] = []
         self._socket = _listen(path) if inherited < 0 else _again(path, inherited)
         self._keep_reserve()
-        self._inode = os.stat(path).st_ino
+        self._inode = _inode(path)
         loop.watch_read(self._socket.fileno(), self._on_acceptable)
 
     def fileno(self) -> int:
@@ -296,10 +296,34 @@ class ControlServer:
         while self._reserve:
             os.close(self._reserve.pop())
         try:
-            if os.stat(self.path).st_ino == self._inode:
+            if _inode(self.path) == self._inode:
                 os.unlink(self.path)
-        except FileNotFoundError:
+        except OSError:
+            # Removed already, or on a disk that takes nothing any more: a socket nobody listens on is replaced one day.
             return
+
+    def restore(self) -> bool:
+        """Put the socket back if it is not at its path any more; return whether it had to be.
+
+        Connections that are open stay open.
+
+        Raises:
+            SystemFault: It cannot be made.
+        """
+        if self._socket.fileno() < 0:
+            return False
+        if self._inode == _inode(self.path):
+            return False
+        listener = _listen(self.path)
+        # Whoever waits in the queue of the old one is welcomed before it is closed.
+        self._on_acceptable()
+        if self._paused is None:
+            self.loop.unwatch(self._socket.fileno())
+            self.loop.watch_read(listener.fileno(), self._on_acceptable)
+        self._socket.close()
+        self._socket = listener
+        self._inode = _inode(self.path)
+        return True
 
     def forget(self, connection: _Connection) -> None:
         """Drop a connection that closed itself."""
@@ -359,11 +383,13 @@ class ControlServer:
         accepted.setblocking(False)
         connection = _Connection(self, accepted)
         self._connections.add(connection)
-        uid = _peer_uid(accepted)
+        uid = peer_uid(accepted)
         if uid is not None and uid not in (self._owner_uid, 0):
             connection.refuse(
                 ProtocolError(
-                    f"this supervisor belongs to uid {self._owner_uid}: it is not yours to command", code="OX510"
+                    f"this supervisor belongs to {user_text(self._owner_uid)}: it is not yours to command",
+                    hint=as_owner(self._owner_uid),
+                    code="OX510",
                 )
             )
             return
@@ -396,6 +422,14 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
+def _inode(path: str) -> int:
+    """Return what tells a socket from another one at its path, or 0 if there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
 def _again(path: str, fd: int) -> socket.socket:
     """Go on with a socket that listens already, unless its file is not there any more: then nobody would find it."""
     listener = socket.socket(fileno=fd)
@@ -404,12 +438,3 @@ def _again(path: str, fd: int) -> socket.socket:
         return _listen(path)
     listener.setblocking(False)
     return listener
-
-
-def _peer_uid(connection: socket.socket) -> int | None:
-    """Return the uid of the process at the other end, or None where the system does not tell; unix(7)."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return None
-    _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    return int(uid)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 
+from oxherd.config.redact import Mask
+from oxherd.system.notify import SERVICE_VARIABLES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from oxherd.config.model import ProcessSpec
 
-__all__ = ["account_of", "child_environment", "keep", "substitute"]
+__all__ = ["account_of", "child_environment", "keep", "mask_of", "masked", "substitute"]
 
-# Never kept of the caller: what belongs to one shell or to a supervisor around the caller.
-_NOT_KEPT = frozenset({"_", "SHLVL", "OLDPWD", "OXHERD_MARK", "OXHERD_INSTANCE", "OXHERD_PROCESS", "OXHERD_STACK"})
+# Never kept of the caller: what belongs to one shell, to a supervisor around the caller, or to the service it is.
+_NOT_KEPT = SERVICE_VARIABLES | {
+    "_",
+    "SHLVL",
+    "OLDPWD",
+    "OXHERD_MARK",
+    "OXHERD_INSTANCE",
+    "OXHERD_PROCESS",
+    "OXHERD_STACK",
+}
 
 
 def keep(environ: Mapping[str, str]) -> dict[str, str]:
@@ -52,6 +63,18 @@ def child_environment(spec: ProcessSpec, stack: str, caller: Mapping[str, str], 
         OXHERD_MARK=mark,
     )
     return environ
+
+
+def mask_of(spec: ProcessSpec, caller: Mapping[str, str]) -> Mask:
+    """Return what hides a process's secrets in whatever it, or a program run for it, has said."""
+    commands = (spec.command, spec.pre_start, spec.pre_reload, spec.health.command if spec.health is not None else None)
+    words = [word for command in commands if command is not None for word in (*command.argv, "")]
+    return Mask({**caller, **dict(spec.env)}, words)
+
+
+def masked(failure: dict[str, object], mask: Mask) -> dict[str, object]:
+    """Return what an app's interpreter said of a failure, as it may be shown and kept."""
+    return {key: mask.text(value) if isinstance(value, str) else value for key, value in failure.items()}
 
 
 def account_of(user: str) -> tuple[str, str, str] | None:

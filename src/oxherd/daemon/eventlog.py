@@ -6,6 +6,7 @@ A record is a flat JSON object: time (unix seconds), stack, name, instance, inca
 from __future__ import annotations
 
 import collections
+import errno
 import json
 import os
 
@@ -70,9 +71,15 @@ class EventLog:
         line = json.dumps(event, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
         try:
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 self._size = os.fstat(self._fd).st_size
-            self._size += os.write(self._fd, line)
+                if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
+                    # A line that a crash or a full disk has torn: nothing may be glued to it.
+                    line = b"\n" + line
+            written = os.write(self._fd, line)
+            self._size += written
+            if written < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._size > _FILE_MAX:
                 os.replace(self._path, f"{self._path}.1")
                 self.close()
@@ -94,7 +101,7 @@ def _load_tail(path: str) -> list[dict[str, object]]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # the first line of the window is cut, the last one too after a crash
         if isinstance(event, dict):
             events.append(event)

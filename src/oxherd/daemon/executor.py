@@ -11,8 +11,10 @@ import os
 
 from oxherd.core.events import Exited, Spawned, SpawnFailed, Swept, TimerFired
 from oxherd.daemon.environment import child_environment, substitute
+from oxherd.daemon.remains import LOOK_AGAIN
 from oxherd.errors import ListenError, OxherdError, SpawnError
 from oxherd.system.spawn import LaunchRequest
+from oxherd.units import signal_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.sinks import Sinks
     from oxherd.system.loop import Loop
+    from oxherd.system.loop import Timer as LoopTimer
     from oxherd.system.ports import System
     from oxherd.system.spawn import Launch
     from oxherd.system.tree import ProcessTable
@@ -41,6 +44,9 @@ _PERMANENT = frozenset(
 
 # Seconds between two looks at what an adopted program has left behind.
 _AGAIN = 0.05
+
+# Seconds between two looks at a report that cannot be waited for.
+_PACE = 0.05
 
 
 class Executor:
@@ -77,10 +83,18 @@ class Executor:
         self._cards = cards
         self._cgroups = cgroups
         self._feed = feed
-        self._warn = warn
+        self.warn = warn
         self._sweeping: set[InstanceHandle] = set()
         self._look_due = False
+        # What was said of an incarnation that cannot be ended yet: with every attempt it would be said again.
+        self._told: dict[InstanceHandle, str] = {}
+        self._look_later: LoopTimer | None = None
         self.need_hosting: Callable[[], Hosting]  # set when the supervisor is put together
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The pids of all that is watched already."""
+        return self._children.pids
 
     # -- start --------------------------------------------------------------------------------------------------
 
@@ -100,16 +114,16 @@ class Executor:
             what = error.message if isinstance(error, OxherdError) else f"making its pipes: {error.strerror}"
             self.could_not(handle, number, OxherdError(what))
             return
-        self.born(handle, number, launch, forked=False)
+        self.born(handle, number, launch, forked=0)
 
-    def born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: bool) -> None:
+    def born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: int) -> None:
         """The process of an incarnation exists: see to it until its end.
 
         Args:
             handle: The instance.
             number: The incarnation.
             launch: Its process.
-            forked: Whether a zygote is its parent, which then tells how it ended.
+            forked: The pid of the zygote that is its parent and tells how it ended; 0 for a child of our own.
         """
         handle.launch = launch
         handle.adopted = False
@@ -121,15 +135,30 @@ class Executor:
         if launch.report_fd is None:
             self._feed(handle, Spawned(number, launch.pid))
         else:
-            self._loop.watch_read(launch.report_fd, lambda: self._launcher_reported(handle, number))
+            self._await_report(handle, number, launch.report_fd)
 
-    def adopt(self, handle: InstanceHandle, launch: Launch, *, foreign: bool) -> None:
+    def _await_report(self, handle: InstanceHandle, number: int, report_fd: int) -> None:
+        try:
+            self._loop.watch_read(report_fd, lambda: self._launcher_reported(handle, number))
+        except OSError:
+            # No room in the epoll; epoll_ctl(2). What the launcher has to say stands in its pipe until somebody looks.
+            self._loop.call_later(_PACE, lambda: self._look_for_report(handle, number))
+
+    def _look_for_report(self, handle: InstanceHandle, number: int) -> None:
+        launch = handle.launch
+        if handle.machine.incarnation != number or launch is None or launch.report_fd is None:
+            return
+        self._launcher_reported(handle, number)
+        if launch.report_fd is not None:
+            self._await_report(handle, number, launch.report_fd)
+
+    def adopt(self, handle: InstanceHandle, launch: Launch, *, foreign: int) -> None:
         """See to a process that an earlier supervisor had started, until its end.
 
         Args:
             handle: The instance.
             launch: Its process.
-            foreign: Whether a zygote that lives is its parent, which then tells how it ended.
+            foreign: The pid of the zygote that is its parent and tells how it ended, 0 where none is.
         """
         number = handle.machine.incarnation
         handle.launch = launch
@@ -138,9 +167,9 @@ class Executor:
             launch, lambda status: self._main_exited(handle, number, status), foreign=foreign, stranger=not foreign
         )
 
-    def told(self, pid: int, wait_status: int) -> None:
-        """A zygote says how a child of its ended, in the format of wait(2)."""
-        self._children.told(pid, wait_status)
+    def told(self, pid: int, wait_status: int, parent: int) -> None:
+        """The zygote ``parent`` says how a child of its ended, in the format of wait(2)."""
+        self._children.told(pid, wait_status, parent)
 
     def ended_before(self, handle: InstanceHandle, status: ExitStatus) -> None:
         """A process ended while no supervisor watched; how is known only where its zygote has kept it."""
@@ -189,7 +218,7 @@ class Executor:
             return
         self._loop.unwatch(report_fd)
         for warning in outcome.warnings:
-            self._warn(handle, warning)
+            self.warn(handle, warning)
         if outcome.error is None:
             self._feed(handle, Spawned(number, launch.pid))
             return
@@ -223,21 +252,38 @@ class Executor:
     # -- signals ------------------------------------------------------------------------------------------------
 
     def signal(self, handle: InstanceHandle, signum: int) -> bool:
-        """Send a signal to the main pid; False when there is none."""
+        """Send a signal to the main pid; False when there is none, or when it may not be sent, which is told."""
         child = handle.child
-        return child is not None and self._system.signal(child.pid, child.pidfd, signum)
+        try:
+            return child is not None and self._system.signal(child.pid, child.pidfd, signum)
+        except OSError as error:
+            self._trouble(handle, f"{signal_name(signum)} cannot be sent to it: {error.strerror}")
+            return False
 
     def kill_tree(self, handle: InstanceHandle) -> None:
         """SIGKILL everything the incarnation ever started; forks that race with it are found by the sweep."""
         handle.sweep_gentle = False
-        pids = self._leftovers(handle)
-        if handle.child is not None:
-            pids = [*self._system.tree(handle.child.pid), *pids]
-            self._system.kill_all(pids, 9)
-            self._system.signal(handle.child.pid, handle.child.pidfd, 9)
-        else:
-            self._system.kill_all(pids, 9)
-        self._cgroups.kill(handle)
+        try:
+            pids = self._leftovers(handle)
+            if handle.child is not None:
+                pids = [*self._system.tree(handle.child.pid), *pids]
+            trouble = self._system.kill_all(pids, 9)
+        except OSError as error:
+            # The sweep that follows the end of the main process looks until it can, and so does the next stop timeout.
+            trouble = error
+        if trouble is not None:
+            self._trouble(handle, f"what it started cannot be killed yet: {trouble.strerror}")
+        self.signal(handle, 9)
+        try:
+            self._cgroups.kill(handle)
+        except OSError as error:
+            self._trouble(handle, f"its cgroup cannot be killed yet: {error.strerror}")
+
+    def _trouble(self, handle: InstanceHandle, text: str) -> None:
+        """Say what stands in the way of an end; the same once, however often it is tried."""
+        if self._told.get(handle) != text:
+            self._told[handle] = text
+            self.warn(handle, text)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -271,26 +317,49 @@ class Executor:
 
     def _look_at_all(self) -> None:
         self._look_due = False
-        table = self._system.survey(self._children.pids)
+        try:
+            table = self._system.survey(self._children.pids)
+        except OSError as error:
+            for handle in self._sweeping:
+                self._cannot_sweep(handle, error)
+            return
         for handle in tuple(self._sweeping):
-            self._look(handle, table)
+            try:
+                trouble = self._look(handle, table)
+            except OSError as error:
+                trouble = error
+            if trouble is not None:
+                self._cannot_sweep(handle, trouble)
 
-    def _look(self, handle: InstanceHandle, table: ProcessTable | None) -> None:
+    def _cannot_sweep(self, handle: InstanceHandle, error: OSError) -> None:
+        """Look again later: whoever took this for "nothing is left" would forget an escapee, and start its successor."""
+        self._trouble(handle, f"what it left behind cannot be ended yet: {error.strerror}")
+        if self._look_later is None:
+            self._look_later = self._loop.call_later(LOOK_AGAIN, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look_later = None
+        self.look_again()
+
+    def _look(self, handle: InstanceHandle, table: ProcessTable | None) -> OSError | None:
+        """Look for what is left of one and end it; return why some of it could not be reached."""
         left = self._leftovers(handle, table)
         if not left:
             self._sweeping.discard(handle)
+            self._told.pop(handle, None)
             self._close_pipes(handle)
             self._cgroups.release(handle)
             self._feed(handle, Swept(handle.machine.incarnation))
-            return
+            return None
         if handle.adopted:
             # They are not this supervisor's to reap, so nothing tells of their end; this lasts as long as they do.
             self._loop.call_later(_AGAIN, self.look_again)
         if not handle.sweep_gentle:
-            self._system.kill_all(left, 9)
-        elif not handle.leftovers_told:
-            handle.leftovers_told = True
-            self._system.kill_all(left, handle.spec.stop.signal)
+            return self._system.kill_all(left, 9)
+        if handle.leftovers_told:
+            return None
+        handle.leftovers_told = True
+        return self._system.kill_all(left, handle.spec.stop.signal)
 
     def _leftovers(self, handle: InstanceHandle, table: ProcessTable | None = None) -> list[int]:
         inodes = {inode for pipe in handle.pipes for inode in _inode(pipe.fd)}

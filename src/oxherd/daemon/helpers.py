@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from oxherd.daemon.remains import end_remains, kill_branch
 from oxherd.system.spawn import LaunchRequest
 
 TYPE_CHECKING = False
@@ -108,8 +109,7 @@ class Helper:
         self._on_output = self._on_end = _deaf
         if self._child is not None and not self._killed:
             self._killed = True
-            self._system.kill_all(self._system.tree(self._child.pid), 9)
-            self._system.signal(self._child.pid, self._child.pidfd, 9)
+            kill_branch(self._system, self._children, self._child.pid, self._child.pidfd)
         self._close()
 
     def _readable(self) -> None:
@@ -143,8 +143,14 @@ class Helper:
                 break
         if self._killed or self._read_fd >= 0:
             # What it forked while it was killed; or somebody still holds the other end of the pipe.
-            left = self._system.leftovers(self._request.mark, launch.pid, self._children.pids, {self._inode})
-            self._system.kill_all(left, 9)
+            end_remains(
+                self._loop,
+                self._system,
+                self._children,
+                mark=self._request.mark,
+                main_pid=launch.pid,
+                pipes=(self._inode,),
+            )
         self._close()
         self._on_end(end)
 

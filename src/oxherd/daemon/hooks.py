@@ -12,6 +12,7 @@ import collections
 from dataclasses import dataclass, replace
 
 from oxherd.daemon.environment import child_environment, keep, substitute
+from oxherd.daemon.remains import end_remains, kill_branch
 from oxherd.errors import SpawnError
 from oxherd.system.spawn import LaunchRequest
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from oxherd.system.spawn import Launch
 
 __all__ = ["Hook", "Hooks", "Offer", "needs_restart"]
-
-_SIGKILL = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +106,12 @@ class Offer:
 
 
 def needs_restart(old: ProcessSpec, new: ProcessSpec) -> bool:
-    """Whether anything but the number of instances differs."""
-    return replace(old, instances=new.instances, set_keys=new.set_keys) != new
+    """Whether anything but the number of instances differs.
+
+    The number of an app's workers stands in its settings as well, as it was written.
+    """
+    app = replace(old.app, workers=new.app.workers) if old.app is not None and new.app is not None else old.app
+    return replace(old, app=app, instances=new.instances, set_keys=new.set_keys) != new
 
 
 class _Turn:
@@ -201,9 +204,7 @@ class Hooks:
 
     def kill(self, launch: Launch) -> None:
         """Kill a hook with everything below it; that it ended is told as ever."""
-        system = self._supervisor.system
-        system.kill_all(system.tree(launch.pid), _SIGKILL)
-        system.signal(launch.pid, launch.pidfd, _SIGKILL)
+        kill_branch(self._supervisor.system, self._children, launch.pid, launch.pidfd)
 
     def launch(self, hook: Hook, done: Callable[[str], None]) -> Launch | None:
         """Run a hook now, its output in the process's log.
@@ -251,8 +252,7 @@ class Hooks:
                 if outcome is not None and outcome.error is not None:
                     error = f"{title} could not start: {outcome.error.message}"
             pipe.drain()
-            left = self._supervisor.system.leftovers(mark, launch.pid, self._children.pids, ())
-            self._supervisor.system.kill_all(left, _SIGKILL)
+            end_remains(self._supervisor.loop, self._supervisor.system, self._children, mark=mark, main_pid=launch.pid)
             pipe.finish()
             if not error and not status.success:
                 error = f"{title} {status.text}"

@@ -110,7 +110,7 @@ class Journal:
         except OSError as error:
             self._on_trouble(f"cannot read {path}: {error.strerror}")
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             problem = "is not what Oxherd wrote"
         aside = f"{path}.damaged"
         try:
@@ -251,7 +251,11 @@ def replace_file(path: str, data: dict[str, object], *, durable: bool = True) ->
         os.unlink(temporary)
         raise
     os.close(fd)
-    os.replace(temporary, path)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def _line(record: dict[str, object]) -> bytes:
@@ -261,7 +265,7 @@ def _line(record: dict[str, object]) -> bytes:
 def _object(line: bytes) -> dict[str, object] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -7,6 +7,7 @@ foreground supervisor of one stack, which ends with it.
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import json
 import os
@@ -17,11 +18,13 @@ from dataclasses import replace
 
 from oxherd import __version__
 from oxherd.control.paths import Home, find_home
-from oxherd.daemon.assembly import Assembly, own_state
+from oxherd.daemon.assembly import ENDING_SIGNALS, Assembly, own_state
 from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
 from oxherd.daemon.upgrade import command_of
-from oxherd.errors import OperationError, OxherdError
+from oxherd.errors import OperationError, OxherdError, SystemFault
+from oxherd.system.identity import lock_holder
+from oxherd.system.notify import Notifier
 
 __all__ = ["main"]
 
@@ -39,6 +42,10 @@ def main(arguments: list[str]) -> int:
     if options.bootstrap:
         _become_subreaper_and_exec([argument for argument in arguments if argument != "--bootstrap"])
     _reset_signals()
+    notifier = Notifier.taken_from(os.environ)
+    if notifier.watchdog:
+        # The SIGABRT of a watchdog that heard nothing then prints where the supervisor hangs; systemd.service(5).
+        faulthandler.enable()
     home = find_home(os.environ)
     if options.check:
         from oxherd.daemon.check import check  # noqa: PLC0415 - the one who asks is not the one who supervises
@@ -48,18 +55,25 @@ def main(arguments: list[str]) -> int:
     try:
         home.prepare()
         inheritance = take_over(options.inherit) if options.inherit >= 0 else None
-        assembly = Assembly(home, options, version=__version__, inheritance=inheritance)
+        assembly = Assembly(home, options, version=__version__, notifier=notifier, inheritance=inheritance)
         if inheritance is None:
             assembly.lock = _lock(home, options)
         assembly.open()
     except OxherdError as error:
         _say(options, {"error": error.as_dict()})
+        notifier.send(STATUS=f"could not start: {error.message}")
         sys.stderr.write(f"oxherd: {error.render()}\n")
         return error.exit_code
-    except Exception:
+    except Exception as error:
         if inheritance is not None and inheritance.previous not in {"", sys.executable}:
+            os.environ.update(notifier.environ)
             _go_back(inheritance, arguments)
-        raise
+        if inheritance is not None or not isinstance(error, OSError):
+            raise
+        fault = _disk_fault(home, error)
+        _say(options, {"error": fault.as_dict()})
+        sys.stderr.write(f"oxherd: {fault.render()}\n")
+        return fault.exit_code
     _say(options, {"ready": True, "pid": os.getpid()})
     try:
         return assembly.run()
@@ -86,8 +100,11 @@ def _go_back(inheritance: Inheritance, arguments: list[str]) -> None:
 
 
 def _reset_signals() -> None:
-    """Undo what nohup or a shell's ``&`` left: ignored and blocked signals would be inherited by every program."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    """Undo what nohup or a shell's ``&`` left: ignored and blocked signals would be inherited by every program.
+
+    But PID 1 keeps blocked what the command line has blocked for it, until `Assembly.open` has handlers.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ENDING_SIGNALS if os.getpid() == 1 else ())
     for signum in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, signal.SIG_DFL)
@@ -95,19 +112,55 @@ def _reset_signals() -> None:
 
 def _lock(home: Home, options: Options) -> int:
     """Make this the only supervisor of its home (or, in a run, of its stack in that home); return the locked fd."""
-    path = home.lock if options.run is None else f"{home.run_socket(options.identity)}.lock"
+    # Whoever finds the lock taken and no socket asks for one by SIGHUP; the loop, which hears it, comes later.
+    signal.signal(signal.SIGHUP, lambda _signum, _frame: None)
+    path = home.lock if options.run is None else home.run_lock(options.identity)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        error = _running_already(home, options, fd)
         os.close(fd)
-        what = f"a supervisor of {home.runtime}" if options.run is None else f"`oxherd run` of {options.run}"
-        raise OperationError(
-            f"{what} is running already", hint="see `oxherd daemon status` and `oxherd status`", code="OX430"
-        ) from None
+        raise error from None
     os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
+    try:
+        os.write(fd, f"{os.getpid()}\n{home.runtime}\n".encode())
+    except OSError:
+        # A full disk. The lock is what counts; the text is for those who look.
+        return fd
     return fd
+
+
+def _running_already(home: Home, options: Options, fd: int) -> OperationError:
+    """Return what to say of a lock that another supervisor holds, and have it listen where nobody finds it any more."""
+    if options.run is not None:
+        what = f"`oxherd run` of {options.run}"
+        return OperationError(f"{what} is running already", hint="see `oxherd status`", code="OX430")
+    runtime = os.pread(fd, 4096, 0).decode(errors="replace").partition("\n")[2].strip()
+    if runtime and runtime != home.runtime:
+        return OperationError(
+            f"the supervisor of {home.state} is running already, and is spoken to in {runtime}",
+            hint=f"set OXHERD_HOME or XDG_RUNTIME_DIR as for that one, whose directory is not {home.runtime}",
+            code="OX435",
+        )
+    holder = lock_holder(fd)
+    if holder > 0 and not os.path.lexists(home.socket):
+        # Its socket was removed, or its whole directory: it runs on, and nobody can reach it.
+        os.kill(holder, signal.SIGHUP)
+    return OperationError(
+        f"a supervisor of {home.runtime} is running already",
+        hint="see `oxherd daemon status` and `oxherd status`",
+        code="OX430",
+    )
+
+
+def _disk_fault(home: Home, error: OSError) -> SystemFault:
+    where = f": {error.filename}" if error.filename else ""
+    return SystemFault(
+        f"the supervisor cannot begin: {error.strerror or error}{where}",
+        hint=f"look at owner, mode and free space of {home.runtime} and {home.state}, or set OXHERD_HOME to another one",
+        code="OX604",
+    )
 
 
 def _say(options: Options, message: dict[str, object]) -> None:

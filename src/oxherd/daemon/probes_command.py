@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oxherd.config.redact import Mask
 from oxherd.daemon.helpers import HelperRequest
 from oxherd.daemon.probe import Outcome, trouble_of
 from oxherd.errors import SpawnError
@@ -88,7 +89,8 @@ class CommandProbe:
     def _ended(self, end: HelperEnd) -> None:
         self._helper = None
         took = format_seconds(self._loop.now() - self._started)
-        line = _last_line(self._output)
+        # What it prints is its own business in its own log; here it is shown to people, like the last lines of a crash.
+        line = Mask(self._context.env or {}, self._argv).text(_last_line(self._output))
         self._done(
             Outcome(end.success, f"passed in {took}" if end.success else f"{end.text}: {line}" if line else end.text)
         )

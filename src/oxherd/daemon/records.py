@@ -105,6 +105,9 @@ def restore(keeper: StackKeeper, record: Mapping[str, object]) -> StackHandle:
     env = {str(key): str(value) for key, value in _table(record.get("env", {})).items()}
     stack, _ = keeper.register(oxfile, env, update_env=True)
     take_facts(stack, record)
+    for process in stack.processes.values():
+        # The slots are those of the oxfile so far; `oxherd scale` may have wanted others.
+        keeper.fill(process)
     return stack
 
 

@@ -161,7 +161,12 @@ class Sinks:
         if self._spool is None or not self._spool.orphans():
             return 0
         for process in processes:
-            for sink in self.of(process):
+            try:
+                sinks = self.of(process)
+            except OSError:
+                # No directory for its log: it has no place for its lines, and they are counted below.
+                continue
+            for sink in sinks:
                 if sink is not None:
                     sink.take_orphans()
             self.rest(process)

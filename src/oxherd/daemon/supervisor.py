@@ -269,9 +269,12 @@ class Supervisor:
             self.save(handle.process.stack)
 
     def resume(self, handle: InstanceHandle, machine: Instance, commands: tuple[c.Command, ...]) -> None:
-        """Go on with an instance that an earlier supervisor had, in the state that was found out."""
+        """Go on with an instance that an earlier supervisor had, in the state that was found out.
+
+        What was written down of it stays as it is until everything that belongs to it is together again: whoever takes over
+        when this supervisor dies in the middle of taking over finds what it has found.
+        """
         handle.machine = machine
-        self.remember(handle)
         for command in commands:
             self._execute(handle, command)
         if self.hosting is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from oxherd.daemon.helpers import HelperEnd, Helpers
     from oxherd.daemon.supervisor import Supervisor
+    from oxherd.daemon.watchdog import Watchdog
 
     Answer = Callable[[str, OxherdError | None], None]
 
@@ -43,6 +44,7 @@ class Upgrade:
         mark: Prefix of the marks of this home.
         arguments: Those the new version is started with, beside what it inherits.
         inherit: Returns what is handed over, and makes sure that everything is written down.
+        watchdog: Tells the service manager.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Upgrade:
         *,
         arguments: Callable[[], list[str]],
         inherit: Callable[[], Inheritance],
+        watchdog: Watchdog,
     ) -> None:
         """Nothing is under way."""
         self._supervisor = supervisor
@@ -60,6 +63,7 @@ class Upgrade:
         self._mark = mark
         self._arguments = arguments
         self._inherit = inherit
+        self._watchdog = watchdog
         self._under_way = False
 
     def begin(self, python: str, answer: Answer) -> None:
@@ -137,12 +141,14 @@ class Upgrade:
             self._stay(f"handing over: {error.strerror}")
             return
         command = command_of(python, "--inherit", str(fd), *self._arguments())
+        self._watchdog.reloading()
         sys.stdout.flush()
         sys.stderr.flush()
         try:
-            os.execve(command[0], command, os.environ)
+            os.execve(command[0], command, {**os.environ, **self._watchdog.environ})
         except OSError as error:
             take_back(inheritance, fd)
+            self._watchdog.ready()
             self._stay(f"{python}: {error.strerror}")
 
     def _stay(self, text: str) -> None:

@@ -205,7 +205,7 @@ class Watcher:
         for line in lines:
             try:
                 message = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 # A traceback: its last line is the reason, should it die of it.
                 satellite.last_line = line.decode(errors="replace").strip() or satellite.last_line
                 continue

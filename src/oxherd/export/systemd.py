@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 UNIT_NAME = "oxherd.service"
 
+# The first systemd that knows DelegateSubgroup=; an older one would complain of it at each boot.
+_DELEGATE_SUBGROUP = 254
+
 # Added to the longest stop timeout: the supervisor's own sweep after it, and saving its journal.
 _STOP_MARGIN = 30.0
 # What a stack that is started after the unit was written may need: Celery workers are given five minutes by default.
@@ -25,18 +28,20 @@ class ServiceUnit:
     """What the unit depends on.
 
     Attributes:
-        command: The command line of the supervisor; the program is an absolute path.
+        program: How ``oxherd`` is called: an absolute path, and arguments of an interpreter if it is one.
         user: A unit of the user's own systemd instead of the machine's.
         home: OXHERD_HOME, where it is set.
         path: PATH for the supervisor and, where a stack keeps no other, for its processes.
-        stop_timeout: Seconds the supervisor is given to stop everything.
+        stop_timeout: Seconds the supervisor is given to stop everything; one that works may ask for more.
+        systemd: The version of systemd that is to read it; 0 is any.
     """
 
-    command: tuple[str, ...]
+    program: tuple[str, ...]
     user: bool = False
     home: str | None = None
     path: str | None = None
     stop_timeout: float = _LEAST_STOP
+    systemd: int = 0
 
 
 def stop_seconds(stacks: Iterable[Oxfile]) -> float:
@@ -67,13 +72,30 @@ def _chain(stack: Oxfile) -> float:
 def render_unit(unit: ServiceUnit) -> str:
     """Return the unit file.
 
-    The directives that are not obvious:
+    The directives that are not obvious; systemd.service(5), systemd.kill(5):
 
-    - ``KillMode=mixed``: the stop signal goes to the supervisor alone, which stops the stacks in their order; what is
-      left at the timeout is killed. The default would send SIGTERM to every Celery pool process.
-    - ``Delegate=yes``: the supervisor makes cgroups of its own for ``limits.hard``.
+    - ``Type=notify``: the service is started when the supervisor takes commands, not when a program was exec'd; it does
+      not wait for the stacks. ``TimeoutStartSec=infinity``: a machine that is too slow to start it is not made quicker
+      by starting it again, and `oxherd daemon sweep --after-stop` may take every timeout for one of a stop.
+    - ``KillMode=process``: a stop goes to the supervisor alone, which stops the stacks in their order and asks for the
+      time it takes; the default would send SIGTERM to every Celery pool process. And a supervisor that dies leaves its
+      programs alone, for the next one to adopt.
+    - ``ExecStopPost=``: what is left when the supervisor was killed in the middle of a stop is ended by its mark. Its
+      own failure must not look like one of the supervisor, which would be restarted for it: hence the dash.
+    - ``WatchdogSec=30``: a loop that has not turned for so long does not turn any more. Everything it does takes
+      milliseconds; what blocks it is a disk that does not answer, and the longest such wait of a working machine (a
+      disk that spins up, a storage path that fails over) is below half a minute. Its programs do not notice either way,
+      so there is no hurry. It wakes the supervisor four times a minute. ``TimeoutAbortSec=``: a dead one needs no
+      ``TimeoutStopSec`` to die.
+    - ``Restart=on-failure``: ``oxherd daemon stop`` is a clean end and stays one. ``RestartSec=``: while nobody reads
+      the pipes of the programs, those that write much stand still. ``StartLimitIntervalSec=0``: it is never given up.
+    - ``Delegate=yes``: the supervisor makes cgroups of its own for ``limits.hard``. ``DelegateSubgroup=``: where these
+      exist, a new supervisor could not be put beside them.
     - ``OOMPolicy=continue``: a program that the kernel kills for memory is restarted by the supervisor; systemd must
       not stop everything else because of it.
+
+    There is no sandboxing in it: programs inherit it, and what it forbids (``NoNewPrivileges=`` forbids sudo and
+    sendmail) they may need.
     """
     environment: dict[str, str] = {}
     if unit.home is not None:
@@ -92,18 +114,30 @@ def _head(unit: ServiceUnit) -> list[str]:
     if not unit.user:
         # The user's manager knows no network-online.target; by the time it runs, the machine has long been up.
         lines += ["Wants=network-online.target", "After=network-online.target"]
+    lines.append("StartLimitIntervalSec=0")
     return [*lines, ""]
 
 
 def _service(unit: ServiceUnit, environment: Mapping[str, str]) -> list[str]:
-    lines = ["[Service]", "Type=exec", f"ExecStart={' '.join(_quoted(word) for word in unit.command)}"]
+    lines = [
+        "[Service]",
+        "Type=notify",
+        "NotifyAccess=main",
+        f"ExecStart={_line(unit, 'daemon', 'run')}",
+        f"ExecReload={_line(unit, 'daemon', 'upgrade')}",
+        f"ExecStopPost=-{_line(unit, 'daemon', 'sweep', '--after-stop')}",
+    ]
     lines += [f"Environment={_quoted(f'{name}={value}', variables=False)}" for name, value in environment.items()]
     lines += [
-        "KillMode=mixed",
+        "KillMode=process",
+        "TimeoutStartSec=infinity",
         f"TimeoutStopSec={unit.stop_timeout:.0f}",
+        "WatchdogSec=30",
+        "TimeoutAbortSec=10",
         "Restart=on-failure",
-        "RestartSec=1",
+        "RestartSec=100ms",
         "Delegate=yes",
+        *(["DelegateSubgroup=supervisor"] if unit.systemd >= _DELEGATE_SUBGROUP else []),
         "OOMPolicy=continue",
         "TasksMax=infinity",
     ]
@@ -112,6 +146,10 @@ def _service(unit: ServiceUnit, environment: Mapping[str, str]) -> list[str]:
 
 def _install(unit: ServiceUnit) -> list[str]:
     return ["[Install]", f"WantedBy={'default.target' if unit.user else 'multi-user.target'}"]
+
+
+def _line(unit: ServiceUnit, *arguments: str) -> str:
+    return " ".join(_quoted(word) for word in (*unit.program, *arguments))
 
 
 def _quoted(word: str, *, variables: bool = True) -> str:

@@ -10,6 +10,8 @@ import os
 import subprocess
 from dataclasses import dataclass, field
 
+from oxherd.config.redact import Mask
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +89,10 @@ def describe(question: Question, caller: Caller, patience: float = DESCRIBING) -
         answer = None
     if not isinstance(answer, dict):
         said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return Description(error=said or f"it ended with exit code {done.returncode}")
+        return Description(
+            error=Mask(caller.environ, question.args).text(said) or f"it ended with exit code {done.returncode}"
+        )
     if not answer.get("ok"):
-        return Description(error=str(answer.get("text") or answer.get("error") or "it refuses its configuration"))
+        refused = str(answer.get("text") or answer.get("error") or "it refuses its configuration")
+        return Description(error=Mask(caller.environ, question.args).text(refused))
     return Description(values=answer)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oxherd.config.redact import redact_text, redact_value
+from oxherd.config.redact import Mask, redact_value, redact_words
 from oxherd.errors import UsageError
 from oxherd.programs.hosting import private_endpoint, private_readiness
 from oxherd.programs.interpreter import Found, find_interpreter, find_program
@@ -134,6 +134,8 @@ def explanation(compiled: Compiled, process_name: str, environ: Mapping[str, str
     interpreter = find_interpreter(spec, environ or {})
     missing = "" if spec.command is None else f"{spec.command.argv[0]} was not found"
     plan = compiled.plans[process_name]
+    # A secret that a command line takes from a variable has no name there that would give it away.
+    mask = Mask({**(environ or {}), **dict(spec.env)})
     if spec.host is not None and spec.hosted:
         interpreter = Found(path=spec.host.python, reason=plan.interpreter)
     return Explanation(
@@ -142,20 +144,23 @@ def explanation(compiled: Compiled, process_name: str, environ: Mapping[str, str
         title=program.title if spec.command is not None else "an app served by Oxherd's own workers",
         drains=_HOSTED_DRAIN if spec.hosted else program.drains,
         binds=spec.host.bind if spec.host is not None and spec.host.bind else _texts(program),
-        argv=tuple(redact_text(word) for word in spec.command.argv) if spec.command is not None else (),
+        argv=_words(spec.command.argv, mask) if spec.command is not None else (),
         shell=spec.command is not None and spec.command.shell,
         executable=executable.path if executable is not None else "",
         executable_reason=executable.reason if executable is not None else missing,
         interpreter=interpreter.path,
         interpreter_reason=interpreter.reason,
         settings=tuple(
-            Explained(name=name, value=value, origin=_origin(name, origins)) for name, value in spec_settings(spec)
+            Explained(name=name, value=mask.text(value), origin=_origin(name, origins))
+            for name, value in spec_settings(spec)
         ),
         env=tuple(
-            Explained(name=name, value=redact_value(name, value), origin=origins.get(f"env.{name}", "default"))
+            Explained(
+                name=name, value=mask.text(redact_value(name, value)), origin=origins.get(f"env.{name}", "default")
+            )
             for name, value in spec.env
         ),
-        hosting=None if spec.host is None else _hosting(spec, spec.host, plan),
+        hosting=None if spec.host is None else _hosting(spec, spec.host, plan, mask),
         untouched=plan.untouched,
         inactive=tuple(key for name, key in compiled.inactive if name == process_name),
         notes=compiled.notes[process_name],
@@ -165,17 +170,21 @@ def explanation(compiled: Compiled, process_name: str, environ: Mapping[str, str
 _HOSTED_DRAIN = "SIGTERM: takes no new connection, answers those it has with Connection: close, then exits"
 
 
+def _words(argv: tuple[str, ...], mask: Mask) -> tuple[str, ...]:
+    return tuple(mask.text(word) for word in redact_words(argv))
+
+
 def _texts(program: Program) -> tuple[str, ...]:
     return tuple(bind.text() for bind in program.binds)
 
 
-def _hosting(spec: ProcessSpec, host: HostSpec, plan: Plan) -> HostingExplained:
+def _hosting(spec: ProcessSpec, host: HostSpec, plan: Plan, mask: Mask) -> HostingExplained:
     health = spec.health
     asked = health is not None and (health.endpoint is not None or health.tcp is not None)
     return HostingExplained(
         way=host.way.value,
         engine=engine_text(host),
-        app=_app_text(host) if spec.hosted else "",
+        app=_app_text(host, mask) if spec.hosted else "",
         binds=host.bind,
         balance=host.balance,
         workers=spec.instances,
@@ -185,7 +194,7 @@ def _hosting(spec: ProcessSpec, host: HostSpec, plan: Plan) -> HostingExplained:
         health=_where(private_endpoint(spec), there=asked or health is not None),
         readiness=_where(private_readiness(spec), there=health is not None and health.readiness is not None),
         overlap=host.overlap if not spec.hosted else not spec.singleton,
-        argv=tuple(redact_text(word) for word in host.argv) if not spec.hosted else (),
+        argv=_words(host.argv, mask) if not spec.hosted else (),
     )
 
 
@@ -222,8 +231,8 @@ def _for_wsgi(versions: Mapping[str, str]) -> str:
     return next((name for name in ("granian", "hypercorn") if name in versions), "")
 
 
-def _app_text(host: HostSpec) -> str:
-    target = host.target or " ".join(redact_text(word) for word in host.argv)
+def _app_text(host: HostSpec, mask: Mask) -> str:
+    target = host.target or " ".join(_words(host.argv, mask))
     return f"{target}(), a factory" if host.factory and host.target else target
 
 

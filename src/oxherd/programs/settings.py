@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oxherd.config.redact import redact_text
+from oxherd.config.redact import redact_text, redact_value
 from oxherd.units import format_bytes, format_seconds, signal_name
 
 TYPE_CHECKING = False
@@ -191,7 +191,7 @@ def _app(app: AppSpec) -> list[tuple[str, str]]:
         ("bind", _list(app.bind)),
         ("workers", "auto" if app.workers is None else str(app.workers)),
         ("server", app.server),
-        ("server_options", _list(f"{name} = {value}" for name, value in app.server_options)),
+        ("server_options", _list(f"{name} = {redact_value(name, str(value))}" for name, value in app.server_options)),
         ("ssl_certfile", _or(app.ssl_certfile, "none")),
         ("ssl_keyfile", _or(app.ssl_keyfile, "none")),
         ("access_log", app.access_log if isinstance(app.access_log, str) else _yes(app.access_log)),

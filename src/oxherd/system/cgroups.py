@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 
 from oxherd.errors import SystemFault
+from oxherd.system.identity import SCARCE
 from oxherd.system.placement import CgroupKind, Home, Placement, oom_counter, oom_kills_in
 from oxherd.system.tree import ProcessTable, exterminate
 
@@ -56,14 +57,16 @@ class CgroupHandle:
         return next((count for count in counts if count is not None), None)
 
     def procs(self) -> list[int]:
-        """Return the members, dead but unreaped ones included."""
+        """Return the members, dead but unreaped ones included; raises OSError where there is no descriptor to look."""
         found: set[int] = set()
         for path in self.join_paths:
             try:
                 with open(path, "rb") as file:
                     found.update(map(int, file.read().split()))
-            except OSError:  # removed already
-                continue
+            except OSError as error:
+                if error.errno in SCARCE:
+                    raise
+                continue  # removed already
         return sorted(found)
 
     def add(self, pid: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import collections
+import errno
 import os
 import socket
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from oxherd.host.wire import Message
-    from oxherd.system.loop import Loop
+    from oxherd.system.loop import Loop, Timer
 
     OnMessage = Callable[[Message, list[int]], None]
 
@@ -26,6 +27,13 @@ __all__ = ["Channel", "channel_pair"]
 
 # Packets read in one turn of the loop; a chatty worker must not keep the others waiting.
 _TURN = 32
+
+# What says nothing of the other side, but of the machine: no memory, or more descriptors in flight than this user may
+# have (unix(7), ETOOMANYREFS). None of it makes the socket writable or readable again when it passes.
+_SCARCE = frozenset({errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS})
+
+# Seconds until what failed for that reason is tried again.
+_PAUSE = 0.1
 
 # Packets that may wait. A worker that has not read for that long is blocked, and its messages are worth nothing.
 _WAITING = 256
@@ -59,6 +67,7 @@ class Channel:
         self._on_message = on_message
         self._on_close = on_close
         self._waiting: collections.deque[tuple[bytes, list[int]]] = collections.deque()
+        self._paused: Timer | None = None
         loop.watch_read(sock.fileno(), self._turn)
 
     @property
@@ -76,19 +85,23 @@ class Channel:
 
         Returns:
             False when the other side is gone, or has not listened for too long.
+
+        Raises:
+            OSError: It has to wait, and there are no descriptors to keep those that go with it.
         """
         if self._socket is None or len(self._waiting) >= _WAITING:
             return False
         packet, passed = wire.encode(kind, **fields), list(fds)
         if self._waiting:
-            self._waiting.append((packet, [os.dup(fd) for fd in passed]))
+            self._waiting.append((packet, _duplicates(passed)))
             return True
         if self._try(packet, passed):
             return True
         if self._socket is None:
             return False
-        self._waiting.append((packet, [os.dup(fd) for fd in passed]))
-        self._loop.watch_both(self._socket.fileno(), self._turn)
+        self._waiting.append((packet, _duplicates(passed)))
+        if self._paused is None:
+            self._loop.watch_both(self._socket.fileno(), self._turn)
         return True
 
     def close(self) -> None:
@@ -97,6 +110,9 @@ class Channel:
         if sock is not None:
             self._loop.unwatch(sock.fileno())
             sock.close()
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
         for _, fds in self._waiting:
             for fd in fds:
                 os.close(fd)
@@ -112,10 +128,25 @@ class Channel:
             self._socket.sendmsg([packet], rights)
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError:
-            self._lost()
+        except OSError as error:
+            if error.errno in _SCARCE:
+                self._pause()
+            else:
+                self._lost()
             return False
         return True
+
+    def _pause(self) -> None:
+        """Leave the socket alone for a moment: it stays ready, and the loop would spin."""
+        if self._socket is not None and self._paused is None:
+            self._loop.unwatch(self._socket.fileno())
+            self._paused = self._loop.call_later(_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = None
+        if self._socket is not None:
+            watch = self._loop.watch_both if self._waiting else self._loop.watch_read
+            watch(self._socket.fileno(), self._turn)
 
     def _flush(self) -> None:
         while self._waiting and self._socket is not None:
@@ -125,7 +156,7 @@ class Channel:
             self._waiting.popleft()
             for fd in fds:
                 os.close(fd)
-        if self._socket is not None:
+        if self._socket is not None and self._paused is None:
             self._loop.watch_read(self._socket.fileno(), self._turn)
 
     # -- receiving ----------------------------------------------------------------------------------------------
@@ -134,7 +165,7 @@ class Channel:
         for _ in range(_TURN):
             if self._socket is None or not self._receive():
                 break
-        if self._waiting and self._socket is not None:
+        if self._waiting and self._socket is not None and self._paused is None:
             self._flush()
 
     def _receive(self) -> bool:
@@ -145,8 +176,11 @@ class Channel:
             )
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError:
-            self._lost()
+        except OSError as error:
+            if error.errno in _SCARCE:
+                self._pause()
+            else:
+                self._lost()
             return False
         fds = _descriptors(rights)
         if not packet:
@@ -154,7 +188,7 @@ class Channel:
             return False
         try:
             message = wire.decode(packet)
-        except ValueError:
+        except (ValueError, RecursionError):  # the other side runs an app's code, and may send what it likes
             message = {"kind": "garbage", "text": repr(packet[:80])}
         self._on_message(message, fds)
         return True
@@ -163,6 +197,19 @@ class Channel:
         if self._socket is not None:
             self.close()
             self._on_close()
+
+
+def _duplicates(fds: list[int]) -> list[int]:
+    """Return copies of descriptors, of all or of none."""
+    copies: list[int] = []
+    try:
+        for fd in fds:
+            copies.append(os.dup(fd))  # noqa: PERF401 - what was made before a failure is closed again
+    except OSError:
+        for fd in copies:
+            os.close(fd)
+        raise
+    return copies
 
 
 def _descriptors(rights: list[tuple[int, int, bytes]]) -> list[int]:

@@ -89,8 +89,8 @@ def knock(path: str) -> socket.socket:
 
 
 def forget(path: str) -> None:
-    """Remove the file of a socket; one that is gone already is no error."""
+    """Remove the file of a socket, as far as that can be done: on a read-only disk it stays, and leads nowhere."""
     try:
         os.unlink(path)
-    except FileNotFoundError:
+    except OSError:
         return

@@ -2,10 +2,14 @@
 
 A pid alone names a process only until it is reaped; then the kernel gives the number to another one. Everything here
 reads ``/proc`` (proc(5)) and answers with None, 0 or "" where there is none, or where the process is gone.
+
+A machine without descriptors or memory for the look is another matter: "nothing is there" would be believed, and what
+lives on forgotten. Whoever must not take the one for the other asks with ``insist`` and gets the OSError.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import dataclass
@@ -16,11 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MARK_VARIABLE",
+    "SCARCE",
     "Identity",
     "ProcStat",
     "boot_id",
     "catches",
     "identity_of",
+    "lock_holder",
     "mark_of",
     "pids",
     "read_file",
@@ -30,6 +36,9 @@ __all__ = [
 
 MARK_VARIABLE = "OXHERD_MARK"
 _MARK = b"\0" + MARK_VARIABLE.encode() + b"="
+# What says nothing of the process that was looked at, but of the machine; open(2).
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
 _CHUNK = 65536
 _LINE = 4096
 # The longest a look waits for an execve(2) that is under way; it happens once in many thousand looks.
@@ -50,8 +59,8 @@ class Identity:
 
     @property
     def holds(self) -> bool:
-        """Whether the pid still is this process, dead but unreaped included."""
-        return start_ticks(self.pid) == self.start_ticks
+        """Whether the pid still is this process, dead but unreaped included; raises OSError as `identity_of` insists."""
+        return identity_of(self.pid, insist=True) == self
 
 
 class ProcStat:
@@ -86,43 +95,67 @@ class ProcStat:
         return Identity(self.pid, self.start_ticks)
 
 
-def read_file(path: str) -> bytes | None:
-    """Return the whole of a file of ``/proc`` or ``/sys``, or None if it is not there or not ours to read."""
+def read_file(path: str, *, insist: bool = False) -> bytes | None:
+    """Return the whole of a file of ``/proc`` or ``/sys``, or None if it is not there or not ours to read.
+
+    Raises:
+        OSError: Only with ``insist``: there are no descriptors or no memory to look.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if insist and error.errno in SCARCE:
+            raise
         return None
     chunks = []
     try:
         # To the end: files made of lines (net/tcp, cgroup) come a page at a time however much is asked for.
         while chunk := os.read(fd, _CHUNK):
             chunks.append(chunk)
-    except OSError:  # the process went while it was being read
-        return None
+    except OSError as error:
+        if insist and error.errno in SCARCE:
+            raise
+        return None  # the process went while it was being read
     finally:
         os.close(fd)
     return b"".join(chunks)
 
 
-def pids() -> Iterator[int]:
-    """Return the pid of every process that can be seen."""
+def pids(*, insist: bool = False) -> Iterator[int]:
+    """Return the pid of every process that can be seen.
+
+    Raises:
+        OSError: As `read_file`.
+    """
     try:
         names = os.listdir("/proc")
-    except OSError:
+    except OSError as error:
+        if insist and error.errno in SCARCE:
+            raise
         return iter(())
     return (int(name) for name in names if name[0].isdigit() and name.isdigit())
 
 
-def read_stat(pid: int) -> ProcStat | None:
-    """Return what the kernel says of a process, or None if it is gone."""
+def read_stat(pid: int, *, insist: bool = False) -> ProcStat | None:
+    """Return what the kernel says of a process, or None if it is gone.
+
+    Raises:
+        OSError: As `read_file`.
+    """
     # One read gets it whole, and there may be thousands of processes to read.
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if insist and error.errno in SCARCE:
+            raise
         return None
     try:
         return ProcStat(pid, os.read(fd, _LINE))
-    except (OSError, ValueError, IndexError):  # the process went while it was being read
+    except OSError as error:
+        if insist and error.errno in SCARCE:
+            raise
+        return None  # the process went while it was being read
+    except (ValueError, IndexError):
         return None
     finally:
         os.close(fd)
@@ -134,9 +167,13 @@ def start_ticks(pid: int) -> int:
     return stat.start_ticks if stat is not None else 0
 
 
-def identity_of(pid: int) -> Identity | None:
-    """Return the process that has this pid now, or None if there is none."""
-    stat = read_stat(pid)
+def identity_of(pid: int, *, insist: bool = False) -> Identity | None:
+    """Return the process that has this pid now, or None if there is none.
+
+    Raises:
+        OSError: As `read_file`.
+    """
+    stat = read_stat(pid, insist=insist)
     return stat.identity if stat is not None else None
 
 
@@ -149,26 +186,42 @@ def boot_id() -> str:
     return data.decode().strip() if data else ""
 
 
-def mark_of(pid: int) -> str | None:
-    """Return the OXHERD_MARK a process was started with, None if it has none or keeps its environment to itself."""
-    _, present, rest = (b"\0" + _environ(pid)).partition(_MARK)
+def mark_of(pid: int, *, insist: bool = False) -> str | None:
+    """Return the OXHERD_MARK a process was started with, None if it has none or keeps its environment to itself.
+
+    Raises:
+        OSError: As `read_file`.
+    """
+    _, present, rest = (b"\0" + _environ(pid, insist=insist)).partition(_MARK)
     return rest.split(b"\0", 1)[0].decode(errors="replace") if present else None
 
 
-def _environ(pid: int) -> bytes:
+def _environ(pid: int, *, insist: bool) -> bytes:
     deadline = 0.0
     while True:
-        environ = read_file(f"/proc/{pid}/environ")
+        environ = read_file(f"/proc/{pid}/environ", insist=insist)
         # In the middle of execve(2) a process has neither environment nor command line: for microseconds, or as long
         # as its program is read from the disk. Taken for one that has no mark, an escapee would be forgotten.
-        if environ is None or environ or read_file(f"/proc/{pid}/cmdline"):
+        if environ is None or environ or read_file(f"/proc/{pid}/cmdline", insist=insist):
             return environ or b""
         # The dead and the kernel's own threads have no memory, hence no environment, for good; statm is all zeros.
         now = time.monotonic()
         deadline = deadline or now + _EXEC_SECONDS
-        if now > deadline or (read_file(f"/proc/{pid}/statm") or b"0").startswith(b"0"):
+        if now > deadline or (read_file(f"/proc/{pid}/statm", insist=insist) or b"0").startswith(b"0"):
             return b""
         os.sched_yield()
+
+
+def lock_holder(fd: int) -> int:
+    """Return the pid that holds the flock(2) of an open file, 0 where the kernel does not say; proc(5), ``locks``."""
+    status = os.fstat(fd)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}".encode()
+    for line in (read_file("/proc/locks") or b"").splitlines():
+        # 1: FLOCK  ADVISORY  WRITE 2412 fd:00:1705 0 EOF; who waits for a lock has an arrow before that.
+        words = line.split()
+        if len(words) > 5 and words[1] == b"FLOCK" and words[5] == place:
+            return int(words[4])
+    return 0
 
 
 def catches(pid: int, signum: int) -> bool:

@@ -164,8 +164,7 @@ def open_listener(address: Address, *, reuse_port: bool) -> socket.socket:
         raise listen_error(address, error) from None
     try:
         if address.path:
-            sock.bind(address.path)
-            os.chmod(address.path, _SOCKET_MODE)
+            _bind_path(sock, address.path)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -177,6 +176,20 @@ def open_listener(address: Address, *, reuse_port: bool) -> socket.socket:
         sock.close()
         raise listen_error(address, error) from None
     return sock
+
+
+def _bind_path(sock: socket.socket, path: str) -> None:
+    """Bind a unix socket that everybody may connect to.
+
+    By the umask and not by chmod(2) afterwards: whoever may write to the directory could put a link in its place
+    meanwhile, and root would open another file to all. Nothing else makes files in the meantime: there is one thread
+    that does.
+    """
+    previous = os.umask(0o777 & ~_SOCKET_MODE)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(previous)
 
 
 def claim(address: Address) -> None:

@@ -164,6 +164,9 @@ class Loop:
             current = self._selector.get_map().get(key.fd)
             if current is not None and current.data is key.data:
                 self._call(key.data)
+        # What came counts before what ran out: after a pause (a suspended machine, SIGSTOP) both are there in one turn,
+        # and a program that ended in time, with the look at what it left behind, is not one that timed out.
+        self._run_soon()
         self._run_timers()
         self._run_soon()
 

@@ -117,10 +117,14 @@ class Machine:
         # does so again when the orphan is reaped.
         return found or [pid for pid in table.children(own) if pid not in known and not table.processes[pid].living]
 
-    def kill_all(self, pids: Iterable[int], signum: int) -> None:
-        """Send a signal to many processes."""
-        # Of a group between two forks, too: what forks faster than /proc can be read does not escape that.
-        tree.kill_all(pids, signum, groups=signum == _SIGKILL)
+    def kill_all(self, pids: Iterable[int], signum: int) -> OSError | None:
+        """Send a signal to many processes; return why some could not be reached."""
+        try:
+            # Of a group between two forks, too: what forks faster than /proc can be read does not escape that.
+            tree.kill_all(pids, signum, groups=signum == _SIGKILL)
+        except OSError as error:
+            return error
+        return None
 
     def start_ticks(self, pid: int) -> int:
         """Return the kernel's start time of a process."""

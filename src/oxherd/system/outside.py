@@ -23,7 +23,7 @@ import struct
 from dataclasses import dataclass
 
 from oxherd.system.borrow import Libc, borrow
-from oxherd.system.identity import read_file
+from oxherd.system.identity import SCARCE, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ def look(pids: Iterable[int], inode: int) -> Look:
     Args:
         pids: The whole tree of the program; a process that is gone counts for nothing.
         inode: Of `listener_inode`.
+
+    Raises:
+        OSError: There are no descriptors or no memory to look.
     """
     watching: list[tuple[int, int, int]] = []
     epolls, denied = 0, False
@@ -88,6 +91,8 @@ def look(pids: Iterable[int], inode: int) -> Look:
         try:
             numbers = list(_epolls(pid))
         except OSError as error:
+            if error.errno in SCARCE:
+                raise
             denied = denied or error.errno in _DENIED
             continue
         epolls += len(numbers)
@@ -125,7 +130,7 @@ def _epolls(pid: int) -> Iterator[int]:
 
 
 def _watched(pid: int, number: int, inode: int) -> Iterator[int]:
-    for line in (read_file(f"/proc/{pid}/fdinfo/{number}") or b"").split(b"\n"):
+    for line in (read_file(f"/proc/{pid}/fdinfo/{number}", insist=True) or b"").split(b"\n"):
         if line.startswith(b"tfd:"):
             words = line.replace(b":", b" ").split()
             fields = dict(zip(words[::2], words[1::2], strict=False))
@@ -255,6 +260,9 @@ def established(pids: Iterable[int], addresses: Iterable[Address]) -> int:
     Args:
         pids: The whole tree of the program.
         addresses: Of its listeners; 0.0.0.0 and [::] are every address of their port.
+
+    Raises:
+        OSError: There are no descriptors or no memory to look.
     """
     wanted = tuple(addresses)
     held = {inode for pid in pids for inode in _sockets(pid)}
@@ -268,8 +276,10 @@ def _sockets(pid: int) -> Iterator[bytes]:
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)
-    except OSError:  # gone, or somebody else's
-        return
+    except OSError as error:
+        if error.errno in SCARCE:
+            raise
+        return  # gone, or somebody else's
     for name in names:
         try:
             target = os.readlink(f"{folder}/{name}")
@@ -285,7 +295,7 @@ def _tcp(addresses: tuple[Address, ...], path: str, family: int) -> Iterator[byt
     if not names:
         return
     every = {one.port for one in addresses if one.host in {"0.0.0.0", "::"} and _version(one) == version}  # noqa: S104
-    for line in (read_file(path) or b"").split(b"\n")[1:]:
+    for line in (read_file(path, insist=True) or b"").split(b"\n")[1:]:
         fields = line.split()
         if len(fields) > 9 and fields[3] == _ESTABLISHED:
             port = int(fields[1].rpartition(b":")[2], 16)
@@ -308,7 +318,7 @@ def _unix(addresses: tuple[Address, ...]) -> Iterator[bytes]:
     names = {os.fsencode(one.path) for one in addresses if one.path}
     if not names:
         return
-    for line in (read_file("/proc/net/unix") or b"").split(b"\n")[1:]:
+    for line in (read_file("/proc/net/unix", insist=True) or b"").split(b"\n")[1:]:
         fields = line.split(None, 7)
         if len(fields) == 8 and fields[7] in names and fields[5] == _UNIX_CONNECTED:
             yield fields[6]

@@ -68,7 +68,7 @@ class Sink(Protocol):
     def open_pipe(self, slot: int) -> Pipe:
         """Return a pipe for one incarnation of ``slot``; raises OSError when there are no descriptors."""
 
-    def attach(self, slot: int, read_fd: int, held: bytes = b"") -> Pipe:
+    def attach(self, slot: int, read_fd: int) -> Pipe:
         """Go on reading a pipe that an earlier supervisor made; takes over the descriptor."""
 
     def take_orphans(self) -> int:
@@ -85,7 +85,11 @@ class Sink(Protocol):
 
 
 class System(Protocol):
-    """The operating system as the supervisor sees it. No call blocks."""
+    """The operating system as the supervisor sees it. No call blocks.
+
+    A call may raise OSError where the machine has no descriptors, memory or permission for it. Those that only say what
+    is so (`wall`, `chance`, `start_ticks`, `oom_kills`, `catches`) do not.
+    """
 
     def wall(self) -> float:
         """Return unix time in seconds, for records shown to people."""
@@ -103,7 +107,7 @@ class System(Protocol):
         """Return the pid of some dead child without reaping it, or None when there is none."""
 
     def signal(self, pid: int, pidfd: int, signum: int) -> bool:
-        """Send a signal to one process; False when it is gone."""
+        """Send a signal to one process; False when it is gone, OSError when it may not be signalled."""
 
     def tree(self, pid: int) -> list[int]:
         """Return every living descendant of a process."""
@@ -127,8 +131,8 @@ class System(Protocol):
         orphans have not fallen to this supervisor, because an earlier one had started it.
         """
 
-    def kill_all(self, pids: Iterable[int], signum: int) -> None:
-        """Send a signal to many processes, tolerating those that are gone."""
+    def kill_all(self, pids: Iterable[int], signum: int) -> OSError | None:
+        """Send a signal to many processes, tolerating those that are gone; return why others could not be reached."""
 
     def start_ticks(self, pid: int) -> int:
         """Return the kernel's start time of a process in clock ticks, 0 when it is gone."""

@@ -4,6 +4,9 @@ A program's processes are found in two ways. As long as its main process lives t
 a parent becomes a child of the supervisor (`oxherd.system.subreaper`) and is known by the mark in its environment, by
 the session or group it was born into, or by the log pipe it holds; one of them survives a double fork, a setsid and an
 ``env -i``.
+
+Nothing here takes "I could not look" for "there is nobody": where the machine has no descriptors or no memory for a look
+it is an OSError, and whoever wanted to know looks again.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import os
 import signal
 
-from oxherd.system.identity import Identity, ProcStat, identity_of, mark_of, pids, read_file, read_stat
+from oxherd.system.identity import SCARCE, Identity, ProcStat, identity_of, mark_of, pids, read_file, read_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +44,12 @@ class ProcessTable:
 
     @classmethod
     def scan(cls) -> ProcessTable:
-        """Read every process of the machine. Complete, and what has to be right (killing) is built on it."""
-        stats = (read_stat(pid) for pid in pids())
+        """Read every process of the machine. Complete, and what has to be right (killing) is built on it.
+
+        Raises:
+            OSError: There are no descriptors or no memory to look.
+        """
+        stats = (read_stat(pid, insist=True) for pid in pids(insist=True))
         return cls({stat.pid: stat for stat in stats if stat is not None})
 
     @classmethod
@@ -51,11 +58,14 @@ class ProcessTable:
 
         Costs as much as the trees are large, not the machine. A child that begins or ends meanwhile can be missed;
         proc(5). Without that list the whole machine is read.
+
+        Raises:
+            OSError: There are no descriptors or no memory to look.
         """
         found: dict[int, ProcStat] = {}
         queue = list(roots)
         for pid in queue:
-            stat = None if pid in found else read_stat(pid)
+            stat = None if pid in found else read_stat(pid, insist=True)
             if stat is not None:
                 found[pid] = stat
                 below = _listed_children(pid)
@@ -71,7 +81,7 @@ class ProcessTable:
     def mark(self, pid: int) -> str | None:
         """Return the mark of a process, read when it is first asked for."""
         if pid not in self._marks:
-            self._marks[pid] = mark_of(pid)
+            self._marks[pid] = mark_of(pid, insist=True)
         return self._marks[pid]
 
     def descendants(self, pid: int, beside: Container[int] = ()) -> list[int]:
@@ -132,7 +142,7 @@ def orphans_of(
     """
     table = ProcessTable.scan() if table is None else table
     # The number of a dead main process can be another main process by now; then sessions of that number are not ours.
-    session = 0 if main_pid in known and mark_of(main_pid) not in (mark, None) else main_pid
+    session = 0 if main_pid in known and mark_of(main_pid, insist=True) not in (mark, None) else main_pid
     links = {f"pipe:[{inode}]" for inode in pipes}
     found = []
     for pid in table.children(own_pid):
@@ -191,7 +201,9 @@ def _holds_any(pid: int, links: set[str]) -> bool:
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)
-    except OSError:
+    except OSError as error:
+        if error.errno in SCARCE:
+            raise
         return False
     return any(_link(f"{folder}/{name}") in links for name in names)
 
@@ -208,11 +220,13 @@ def _listed_children(pid: int) -> list[int] | None:
     folder = f"/proc/{pid}/task"
     try:
         threads = os.listdir(folder)
-    except OSError:
+    except OSError as error:
+        if error.errno in SCARCE:
+            raise
         return [] if os.path.isdir("/proc/self") else None
     found: list[int] = []
     for thread in threads:
-        listed = read_file(f"{folder}/{thread}/children")
+        listed = read_file(f"{folder}/{thread}/children", insist=True)
         if listed is not None:
             found += map(int, listed.split())
         elif os.path.isdir(f"{folder}/{thread}"):
@@ -227,14 +241,17 @@ def send(pid: int, pidfd: int, signum: int) -> bool:
     """Send a signal to one process, by its pidfd where there is one.
 
     Returns:
-        False if the process is gone or may not be signalled.
+        False if the process is gone.
+
+    Raises:
+        PermissionError: It runs as somebody else, whom this process may not signal; kill(2).
     """
     try:
         if pidfd >= 0:
             signal.pidfd_send_signal(pidfd, signum)
         else:
             os.kill(pid, signum)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         return False
     return True
 
@@ -254,14 +271,20 @@ def kill_all(targets: Iterable[int | Identity], signum: int, *, groups: bool = F
 
     Returns:
         How many of the targets got it.
+
+    Raises:
+        OSError: Some could not be reached: they may not be signalled, or there is no descriptor to make sure who they
+            are. The others have got it.
     """
     reached = 0
+    trouble: OSError | None = None
     spared = {0, os.getpgrp()}
     for target in targets:
-        expected = identity_of(target) if isinstance(target, int) else target
         pid = target if isinstance(target, int) else target.pid
-        pidfd = _open_pidfd(pid)
+        pidfd = -1
         try:
+            expected = identity_of(target, insist=True) if isinstance(target, int) else target
+            pidfd = _open_pidfd(pid)
             if expected is None and os.path.isdir("/proc/self"):
                 continue
             if expected is not None and not expected.holds:
@@ -269,9 +292,13 @@ def kill_all(targets: Iterable[int | Identity], signum: int, *, groups: bool = F
             if groups:
                 _signal_group(pid, signum, spared)
             reached += send(pid, pidfd, signum)
+        except OSError as error:
+            trouble = error
         finally:
             if pidfd >= 0:
                 os.close(pidfd)
+    if trouble is not None:
+        raise trouble
     return reached
 
 

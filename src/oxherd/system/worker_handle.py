@@ -9,6 +9,7 @@ door of a worker that another supervisor has started, which says what it is and 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 
@@ -112,8 +113,10 @@ class WorkerHandle:
         self._blank(loop)
         self.here = True
         try:
-            self.meters_fd = os.memfd_create("oxherd-meters", os.MFD_CLOEXEC)
+            self.meters_fd = os.memfd_create("oxherd-meters", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(self.meters_fd, SIZE)
+            # A worker that cut it short would end the supervisor: reading a mapping beyond its file is SIGBUS, mmap(2).
+            fcntl.fcntl(self.meters_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self.meters = Meters(self.meters_fd)
             self.dump_fd = os.memfd_create("oxherd-dump", os.MFD_CLOEXEC)
             self._private_socket, self.private = open_private(directory, name)
@@ -185,8 +188,11 @@ class WorkerHandle:
         return taken
 
     def say(self, kind: str, fds: Iterable[int] = (), **fields: object) -> bool:
-        """Send the worker a message; False when it cannot hear any more."""
-        return isinstance(self.channel, Channel) and self.channel.send(kind, fds, **fields)
+        """Send the worker a message; False when it cannot hear any more, or there are no descriptors to keep for it."""
+        try:
+            return isinstance(self.channel, Channel) and self.channel.send(kind, fds, **fields)
+        except OSError:
+            return False
 
     @property
     def hears(self) -> bool:

@@ -11,6 +11,7 @@ from enum import Enum
 
 from oxherd.system.channel import Channel, channel_pair
 from oxherd.system.door import Door, forget, knock
+from oxherd.system.identity import read_file, read_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from oxherd.host.wire import Message
     from oxherd.system.loop import Loop
 
-__all__ = ["ZygoteHandle", "ZygoteState"]
+__all__ = ["ZygoteHandle", "ZygoteState", "forked_by"]
+
+# What fdinfo says of a process that has been reaped; pidfd_open(2).
+_ENDED = -1
 
 
 class ZygoteState(Enum):
@@ -109,7 +113,12 @@ class ZygoteHandle:
         except OSError:
             self._door.close()
             raise
-        self.channel = Channel(loop, ours, self._hear, on_close)
+        try:
+            self.channel = Channel(loop, ours, self._hear, on_close)
+        except OSError:
+            for end in (ours, self.theirs, self._door):
+                end.close()
+            raise
 
     @classmethod
     def rejoin(
@@ -209,3 +218,36 @@ class ZygoteHandle:
 def _number(message: Message, name: str) -> int:
     value = message.get(name)
     return value if isinstance(value, int) else 0
+
+
+def forked_by(pid: int, pidfd: int, zygote: int) -> bool:
+    """Return whether a process that a zygote tells of is its child, as the kernel has it.
+
+    A zygote runs an app's code, perhaps as a user who may signal nobody else. Were it believed, it could name any process
+    of the machine, and a supervisor that is root would kill that one in the end.
+
+    Args:
+        pid: What it says the child's pid is.
+        pidfd: The descriptor it sent with it, -1 for none.
+        zygote: Its own pid.
+    """
+    if pidfd >= 0 and _process_of(pidfd) not in {pid, _ENDED}:
+        return False
+    stat = read_stat(pid)
+    if stat is None:
+        # It has ended and its parent has reaped it: there is nobody to be taken for it.
+        return pidfd >= 0 and _process_of(pidfd) == _ENDED
+    if stat.ppid == zygote:
+        return True
+    # A zygote that has died since left its children to the supervisor.
+    left = read_stat(zygote)
+    return stat.ppid == os.getpid() and (left is None or not left.living)
+
+
+def _process_of(pidfd: int) -> int | None:
+    """Return the pid behind a pidfd, `_ENDED`, or None where the descriptor is something else."""
+    for line in (read_file(f"/proc/self/fdinfo/{pidfd}") or b"").splitlines():
+        name, _, number = line.partition(b":")
+        if name == b"Pid":
+            return int(number)
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pwd
 import random
 import socket
 import stat
@@ -337,23 +338,26 @@ def test_the_socket_is_only_for_its_owner(world):
 
 def test_another_user_is_refused(tmp_path, monkeypatch):
     world = World(tmp_path)
-    monkeypatch.setattr("oxherd.daemon.control_server._peer_uid", lambda _connection: os.geteuid() + 1)
+    monkeypatch.setattr("oxherd.daemon.control_server.peer_uid", lambda _connection: os.geteuid() + 1)
     client = world.connect()
     world.send(client, ask())
     answer, end = world.answers(client, 2)
     assert answer["error"]["code"] == "OX510"
-    assert answer["error"]["message"] == f"this supervisor belongs to uid {os.geteuid()}: it is not yours to command"
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    assert answer["error"]["message"] == (
+        f"this supervisor belongs to {name} (uid {os.geteuid()}): it is not yours to command"
+    )
     assert end is None
     assert world.requests == []
     world.close()
 
 
 def test_the_peer_is_asked_of_the_kernel():
-    from oxherd.daemon.control_server import _peer_uid
+    from oxherd.control.ownership import peer_uid
 
     left, right = socket.socketpair()
     with left, right:
-        assert _peer_uid(left) == os.geteuid()
+        assert peer_uid(left) == os.geteuid()
 
 
 def test_a_stale_socket_is_replaced(tmp_path):

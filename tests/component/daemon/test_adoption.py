@@ -52,7 +52,12 @@ def test_what_runs_goes_on_as_it_was(bench):
     bench.succeed(after=30)
     after = [machine(bench, slot=slot) for slot in range(2)]
     for old, new in zip(before, after, strict=True):
-        assert (new.state, new.pid, new.incarnation, new.restarts) == (old.state, old.pid, old.incarnation, old.restarts)
+        assert (new.state, new.pid, new.incarnation, new.restarts) == (
+            old.state,
+            old.pid,
+            old.incarnation,
+            old.restarts,
+        )
         assert (new.failures, new.started_at, new.since) == (old.failures, old.started_at, old.since)
         assert new.timers == {Timer.STABLE}
     assert bench.system.sent == []
@@ -756,7 +761,7 @@ def reload_until(bench, port, moment):
 def test_a_reload_that_was_cut_off_is_taken_back_or_finished(bench, port, moment, generation):
     """What has taken a slot has been proven. What has not, nobody goes on with."""
     before, after = reload_until(bench, port, moment)
-    old = [process for process in bench.system.launched[:2]]
+    old = list(bench.system.launched[:2])
     bench.succeed(after=1)
     bench.system.accepts.clear()
     bench.system.clients.clear()

@@ -42,7 +42,7 @@ class Family:
         )
         self.pid = int(self.parent.stdout.readline())
         launch = Launch(self.pid, os.pidfd_open(self.pid))
-        self.child = self.children.adopt(launch, self.ended.append, foreign=True)
+        self.child = self.children.adopt(launch, self.ended.append, foreign=self.parent.pid)
 
     def reap(self):
         """Let the parent reap its child; returns the wait status."""
@@ -77,7 +77,7 @@ def test_the_end_of_a_foreign_child_is_what_its_parent_tells(family):
     # The pidfd tells that it is dead; how, only its parent can say, which has not looked yet.
     family.turn_until(lambda: family.child.pidfd not in family.loop.watched)
     assert family.ended == []
-    family.children.told(family.pid, family.reap())
+    family.children.told(family.pid, family.reap(), family.parent.pid)
     assert family.ended == [ExitStatus(signal=signal.SIGKILL)]
     assert family.pid not in family.children.pids
 
@@ -85,10 +85,10 @@ def test_the_end_of_a_foreign_child_is_what_its_parent_tells(family):
 def test_what_is_told_first_is_not_told_again_by_the_pidfd(family):
     os.kill(family.pid, signal.SIGTERM)
     status = family.reap()
-    family.children.told(family.pid, status)
+    family.children.told(family.pid, status, family.parent.pid)
     assert family.ended == [ExitStatus(signal=signal.SIGTERM)]
     family.loop.run_once(0)
-    family.children.told(family.pid, 0)
+    family.children.told(family.pid, 0, family.parent.pid)
     assert len(family.ended) == 1
     wait_gone(family.pid)
 
@@ -101,7 +101,14 @@ def test_a_child_nobody_tells_of_is_not_waited_for_for_ever(family):
 
 
 def test_nobody_else_is_told_of(family):
-    family.children.told(os.getpid(), 0)
+    family.children.told(os.getpid(), 0, family.parent.pid)
+    assert family.ended == []
+
+
+def test_only_its_own_parent_is_believed(family):
+    """A zygote runs an app's code: what it says of another stack's workers is nothing."""
+    family.children.told(family.pid, 0, family.parent.pid + 1)
+    family.children.told(family.pid, 0, 0)
     assert family.ended == []
 
 

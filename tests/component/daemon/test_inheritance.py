@@ -24,7 +24,11 @@ def owned(tmp_path):
     control, *listeners = (sock.fileno() for sock in sockets)
     keys = {f"{index}/tcp": fd for index, fd in enumerate(listeners)}
     yield Inheritance(
-        version="1.0", lock=lock, control=control, listeners={"m:stack/web": keys, "m:stack/none": {}}, previous="/old/python"
+        version="1.0",
+        lock=lock,
+        control=control,
+        listeners={"m:stack/web": keys, "m:stack/none": {}},
+        previous="/old/python",
     )
     os.close(lock)
     for sock in sockets:
@@ -100,7 +104,9 @@ def test_a_long_record_is_whole():
 def test_what_is_not_said_has_its_default():
     with open(os.devnull, "rb") as lock, open(os.devnull, "rb") as control:
         record = {"lock": lock.fileno(), "control": control.fileno(), "unknown": 1}
-        assert take_over(nameless(json.dumps(record).encode())) == Inheritance(lock=lock.fileno(), control=control.fileno())
+        assert take_over(nameless(json.dumps(record).encode())) == Inheritance(
+            lock=lock.fileno(), control=control.fileno()
+        )
 
 
 @pytest.mark.parametrize(

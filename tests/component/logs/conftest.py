@@ -62,7 +62,7 @@ class Bench:
     def index(self) -> Path:
         return self.directory / "web.idx"
 
-    def sink(self, *, path: Path | str | None = None, stream: str = "output", echo=None, **spec) -> LogSink:
+    def sink(self, *, path: Path | str | None = None, stream: str = "output", echo=None, spool=None, **spec) -> LogSink:
         sink = LogSink(
             loop=self.loop,
             path=str(path or self.path),
@@ -74,6 +74,7 @@ class Bench:
             on_trouble=self.troubles.append,
             on_recovered=self.recoveries.append,
             echo=echo,
+            spool=spool,
         )
         self.sinks.append(sink)
         return sink

@@ -366,3 +366,22 @@ def test_what_a_child_wrote_is_what_the_file_has(bench) -> None:
     bench.child(pipe, f"import sys; sys.stdout.buffer.write(open({str(source)!r}, 'rb').read())")
     bench.loop.until(lambda: pipe.closed)
     assert bench.path.read_bytes() == data + (b"" if data.endswith(b"\n") else b"\n")
+
+
+def test_a_pipe_there_is_no_room_for_in_the_epoll_is_read_by_the_clock(bench, monkeypatch) -> None:
+    sink = bench.sink()
+    watch, full = bench.loop.watch_read, [True]
+
+    def crowded(fd, callback):
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        watch(fd, callback)
+
+    monkeypatch.setattr(bench.loop, "watch_read", crowded)
+    pipe = sink.open_pipe(0)
+    os.write(pipe.child_fd, b"one\n")
+    bench.loop.until(lambda: bench.path.read_bytes() == b"one\n")
+    full[0] = False
+    bench.loop.until(lambda: pipe.fd in bench.loop.watched)
+    os.write(pipe.child_fd, b"two\n")
+    bench.loop.until(lambda: bench.path.read_bytes() == b"one\ntwo\n")

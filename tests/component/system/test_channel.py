@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 
@@ -128,3 +129,63 @@ def test_a_close_of_ours_calls_nobody(end):
     end.channel.close()
     assert end.closed == 0
     assert end.loop.watched == frozenset()
+
+
+class _Starved:
+    """A socket whose sendmsg and recvmsg have no memory for a while."""
+
+    def __init__(self, sock, number):
+        self._sock, self._error, self.starved = sock, OSError(number, os.strerror(number)), True
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def sendmsg(self, *args):
+        if self.starved:
+            raise self._error
+        return self._sock.sendmsg(*args)
+
+    def recvmsg(self, *args):
+        if self.starved:
+            raise self._error
+        return self._sock.recvmsg(*args)
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS])
+def test_a_machine_without_memory_for_a_packet_is_not_the_death_of_the_other_side(end, number):
+    """It waits, without spinning on a socket that is ready all the while, and is sent when there is memory again."""
+    read, write = os.pipe()
+    starved = end.channel._socket = _Starved(end.channel._socket, number)
+    assert end.channel.send("accept", (read,), key="0/127.0.0.1:80")
+    end.theirs.send(wire.encode("started"))
+    assert end.channel.open
+    assert end.loop.watched == frozenset()
+    starved.starved = False
+    end.until(lambda: end.heard)
+    message, fds = received(end.theirs)
+    assert message["kind"] == "accept"
+    assert end.closed == 0
+    for fd in (read, write, *fds):
+        os.close(fd)
+
+
+def test_descriptors_that_cannot_be_kept_leave_none_behind(end, monkeypatch):
+    """What waits needs copies of what goes with it: all of them, or none."""
+    starved = end.channel._socket = _Starved(end.channel._socket, errno.ENOBUFS)
+    read, write = os.pipe()
+    before = set(os.listdir("/proc/self/fd"))
+    copies = iter([os.dup])
+
+    def dup(fd):
+        found = next(copies, None)
+        if found is None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return found(fd)
+
+    monkeypatch.setattr("oxherd.system.channel.os.dup", dup)
+    with pytest.raises(OSError, match="Too many open files"):
+        end.channel.send("accept", (read, write), key="0/127.0.0.1:80")
+    assert set(os.listdir("/proc/self/fd")) == before
+    starved.starved = False
+    os.close(read)
+    os.close(write)

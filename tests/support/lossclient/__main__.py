@@ -5,6 +5,7 @@
     {"do": "await", "answers": 500}          -> {"said": "awaited", ...}  so many more have been answered
     {"do": "await", "kinds": true}           -> {"said": "awaited", ...}  each kind has been answered, since the start
     {"do": "look"}                           -> {"said": "seen", "answers": 12, "failed": 0, "pids": {"7": 3}}
+    {"do": "failures"}                       -> {"said": "failures", "failures": [...]}  those since the last time
     {"do": "stop"}                           -> {"said": "report", "report": {...}}, after what is under way has ended
 
 Times are of CLOCK_MONOTONIC, which is the same clock in every process of the machine.
@@ -114,6 +115,8 @@ async def main() -> None:
                 said = {"said": "awaited", **runs[-1].ledger.look()}
             case "look":
                 said = {"said": "seen", **runs[-1].ledger.look()}
+            case "failures":
+                said = {"said": "failures", "failures": runs[-1].ledger.take_failures()}
             case "stop":
                 said = {"said": "report", "report": await runs[-1].stop()}
             case unknown:

@@ -70,6 +70,7 @@ class Ledger:
         now = time.monotonic()
         self.phases = [Phase("start", now)]
         self.failures: list[dict[str, Any]] = []
+        self.taken = 0
         self.answers = 0
         self.answered_kinds: set[str] = set()
         self.gone_unanswered = 0
@@ -96,7 +97,15 @@ class Ledger:
             "pids": dict(phase.pids),
             "accepting": dict(phase.accepting),
             "generations": dict(phase.generations),
+            # A failure is seen when the phase it began in may be over.
+            "lag": max(recent.lag for recent in self.phases[-2:]),
         }
+
+    def take_failures(self) -> list[dict[str, Any]]:
+        """Return what is known of the failures so far and forget it, so that a long run has its sample in pieces."""
+        failures, self.failures = self.failures, []
+        self.taken += len(failures)
+        return failures
 
     def wind_down(self) -> None:
         """Measure gaps no longer."""
@@ -203,7 +212,7 @@ class Ledger:
             "websocket_texts_not_answered_before_a_close": self.gone_unanswered,
             "phases": [phase.report() for phase in self.phases],
             "failures": self.failures,
-            "failures_left_out": max(0, totals(counts)["failed"] - len(self.failures)),
+            "failures_left_out": max(0, totals(counts)["failed"] - self.taken - len(self.failures)),
         }
 
     def _close_phase(self, now: float) -> None:

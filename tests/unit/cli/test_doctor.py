@@ -130,14 +130,6 @@ def test_serving_as_root(tmp_path):
     assert only(found, Level.WARNING).what == "it serves requests as root"
 
 
-@pytest.mark.parametrize(("mode", "count"), [(0o644, 1), (0o600, 0), (0o640, 0)])
-def test_an_env_file_with_secrets_that_everybody_may_read(tmp_path, mode, count):
-    (tmp_path / "secrets.env").write_text("API_TOKEN=abc\n")
-    (tmp_path / "secrets.env").chmod(mode)
-    found = list(files.check_env_files(examination(tmp_path, process("true", 'env_file = "secrets.env"'))))
-    assert len(said(found, Level.WARNING)) == count
-
-
 # -- network --------------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ case "$*" in
     *"$FAIL_AT"*) echo "$FAIL_WITH" >&2; exit 1 ;;
 esac
 case "$*" in
+    *--version*) printf 'systemd 255 (255.4-1ubuntu8)\\n+PAM\\n' ;;
     *show*) printf 'UnitFileState=enabled\\nActiveState=active\\nMainPID=4242\\n' ;;
 esac
 """
@@ -158,7 +159,7 @@ def test_the_stop_timeout_of_the_unit_knows_the_stacks(fake, monkeypatch):
     result = fake.run("install", "--dry-run", monkeypatch=monkeypatch)
     assert "TimeoutStopSec=1830\n" in result.output
     assert not fake.unit.exists()
-    assert fake.calls() == []
+    assert fake.calls() == ["--user --version"]
 
 
 @pytest.mark.parametrize(("installed", "code"), [(True, 0), (False, 1)])
@@ -175,3 +176,11 @@ def test_lingering_is_read_from_the_directory_of_logind(tmp_path):
     (tmp_path / "ann").touch()
     assert lingers("ann", str(tmp_path))
     assert not lingers("bob", str(tmp_path))
+
+
+def test_the_unit_is_written_for_the_systemd_there_is(fake):
+    assert fake.manager().version() == 255
+    fake.fail("--version")
+    assert fake.manager().version() == 0
+    fake.env["PATH"] = str(fake.folder)
+    assert fake.manager().version() == 0

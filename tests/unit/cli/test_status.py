@@ -271,6 +271,7 @@ def test_status_as_a_whole_imports_next_to_nothing(supervise, shop, row):
         "oxherd.cli.where",
         "oxherd.control",
         "oxherd.control.client",
+        "oxherd.control.ownership",
         "oxherd.control.paths",
         "oxherd.control.protocol",
         "oxherd.units",

@@ -143,3 +143,31 @@ def test_a_profile_wins_over_another_spelling_in_the_process(read, base, profile
 def test_a_version_that_is_to_come_is_refused(the_problem):
     problem = the_problem("version = 2\n" + stack(a=""))
     assert (problem.code, problem.expected) == ("OX104", "1, the only version there is")
+
+
+@pytest.fixture
+def folder_of(read, tmp_path):
+    """Write files of a mode beside the oxfile and return the warnings about secrets."""
+
+    def warnings(text, mode, **files):
+        for name, content in files.items():
+            path = tmp_path / f"{name}.env"
+            path.write_text(content)
+            path.chmod(mode)
+        return [problem for problem in read(text).warnings if problem.code == "OX154"]
+
+    return warnings
+
+
+@pytest.mark.parametrize(("mode", "count"), [(0o644, 1), (0o604, 1), (0o600, 0), (0o640, 0)])
+def test_an_env_file_with_secrets_that_everybody_may_read(folder_of, mode, count, tmp_path):
+    """Told once, however many processes read it, with the line of the first secret and the command to type."""
+    text = stack(a='env_file = "s.env"', b='env_file = ["s.env", "plain.env"]')
+    found = folder_of(text, mode, s="PORT=1\nAPI_TOKEN=abc\nDATABASE_URL=redis://:pw@h\n", plain="PORT=1\n")
+    assert [(problem.file, problem.line, problem.found, problem.hint) for problem in found] == [
+        (f"{tmp_path}/s.env", 2, "API_TOKEN, DATABASE_URL", f"chmod 600 {tmp_path}/s.env")
+    ] * count
+
+
+def test_an_env_file_without_secrets_may_be_read(folder_of):
+    assert folder_of(stack(a='env_file = "s.env"'), 0o644, s="PORT=1\nAPI_TOKEN=\n") == []

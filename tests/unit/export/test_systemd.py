@@ -10,7 +10,7 @@ import pytest
 from oxherd.config.model import DependencyCondition, Oxfile, ProcessSpec, StopSpec
 from oxherd.export.systemd import ServiceUnit, render_unit, stop_seconds
 
-COMMAND = ("/opt/oxherd/bin/oxherd", "daemon", "run")
+PROGRAM = ("/opt/oxherd/bin/oxherd",)
 
 
 def process(name, timeout, *needs):
@@ -28,22 +28,29 @@ def stack(*processes):
 
 def test_the_unit_of_the_machine():
     """The whole text, since every line of it decides what happens at a stop, a crash or a boot."""
-    unit = ServiceUnit(command=COMMAND, home="/srv/ox", stop_timeout=400)
+    unit = ServiceUnit(program=PROGRAM, home="/srv/ox", stop_timeout=400)
     assert render_unit(unit) == (
         "# Written by `oxherd service install`, which replaces it; `oxherd service uninstall` removes it.\n"
         "[Unit]\n"
         "Description=Oxherd process manager\n"
         "Wants=network-online.target\n"
         "After=network-online.target\n"
+        "StartLimitIntervalSec=0\n"
         "\n"
         "[Service]\n"
-        "Type=exec\n"
+        "Type=notify\n"
+        "NotifyAccess=main\n"
         "ExecStart=/opt/oxherd/bin/oxherd daemon run\n"
+        "ExecReload=/opt/oxherd/bin/oxherd daemon upgrade\n"
+        "ExecStopPost=-/opt/oxherd/bin/oxherd daemon sweep --after-stop\n"
         "Environment=OXHERD_HOME=/srv/ox\n"
-        "KillMode=mixed\n"
+        "KillMode=process\n"
+        "TimeoutStartSec=infinity\n"
         "TimeoutStopSec=400\n"
+        "WatchdogSec=30\n"
+        "TimeoutAbortSec=10\n"
         "Restart=on-failure\n"
-        "RestartSec=1\n"
+        "RestartSec=100ms\n"
         "Delegate=yes\n"
         "OOMPolicy=continue\n"
         "TasksMax=infinity\n"
@@ -54,10 +61,17 @@ def test_the_unit_of_the_machine():
 
 
 def test_the_unit_of_a_user_waits_for_nothing_its_systemd_does_not_know():
-    text = render_unit(ServiceUnit(command=COMMAND, user=True))
+    text = render_unit(ServiceUnit(program=PROGRAM, user=True))
     assert "network-online" not in text
     assert "OXHERD_HOME" not in text
     assert "WantedBy=default.target" in text
+
+
+@pytest.mark.parametrize(("version", "there"), [(0, False), (252, False), (253, False), (254, True), (257, True)])
+def test_a_new_supervisor_finds_a_cgroup_it_may_be_put_into(version, there):
+    """Beside cgroups with limits there may be no process; an older systemd would complain of what it does not know."""
+    text = render_unit(ServiceUnit(program=PROGRAM, systemd=version))
+    assert ("DelegateSubgroup=supervisor\n" in text) is there
 
 
 @pytest.mark.parametrize(
@@ -72,12 +86,12 @@ def test_the_unit_of_a_user_waits_for_nothing_its_systemd_does_not_know():
     ],
 )
 def test_systemd_reads_every_path_back_as_it_was(word, written):
-    assert f"ExecStart={written} daemon run\n" in render_unit(ServiceUnit(command=(word, "daemon", "run")))
+    assert f"ExecStart={written} daemon run\n" in render_unit(ServiceUnit(program=(word,)))
 
 
 def test_a_dollar_is_no_variable_in_an_environment():
     """Environment= expands no variables, so a doubled dollar would stay doubled."""
-    text = render_unit(ServiceUnit(command=COMMAND, home="/srv/$x y"))
+    text = render_unit(ServiceUnit(program=PROGRAM, home="/srv/$x y"))
     assert 'Environment="OXHERD_HOME=/srv/$x y"\n' in text
 
 
@@ -102,7 +116,7 @@ def test_the_stop_timeout_covers_the_longest_chain_of_dependencies(stacks, secon
 @pytest.mark.parametrize("user", [False, True])
 def test_systemd_finds_nothing_to_say_about_it(user, tmp_path):
     """systemd-analyze exits with 0 for unknown keys and bad values too, so it has to be silent."""
-    unit = ServiceUnit(command=("/bin/sh", "-c", "exec sleep 1"), user=user, home=str(tmp_path / "a home"))
+    unit = ServiceUnit(program=("/bin/sh", "-c", "exec sleep 1"), user=user, home=str(tmp_path / "a home"))
     path = tmp_path / "oxherd.service"
     path.write_text(render_unit(unit))
     done = subprocess.run(
@@ -120,7 +134,7 @@ def test_systemd_finds_nothing_to_say_about_it(user, tmp_path):
 def test_the_check_above_would_see_a_mistake(tmp_path):
     """A mistake in the unit is told with the unit's name in the line."""
     path = tmp_path / "oxherd.service"
-    path.write_text(render_unit(ServiceUnit(command=("/bin/true",))).replace("KillMode=mixed", "KillMode=mixd"))
+    path.write_text(render_unit(ServiceUnit(program=("/bin/true",))).replace("KillMode=process", "KillMode=mixd"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(path)], capture_output=True, text=True, check=False
     )

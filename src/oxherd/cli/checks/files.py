@@ -1,14 +1,12 @@
-"""What has to be there for a process to start: its directory, program, interpreter and user; and who may read what."""
+"""What has to be there for a process to start: its directory, program, interpreter and user."""
 
 from __future__ import annotations
 
 import grp
 import os
 import pwd
-import stat
 
 from oxherd.cli.checks.finding import ok, problem, warning
-from oxherd.config.redact import is_secret_key
 from oxherd.programs.interpreter import find_interpreter, find_program
 
 TYPE_CHECKING = False
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from oxherd.cli.checks.finding import Examination, Finding
     from oxherd.config.model import ProcessSpec
 
-__all__ = ["check_env_files", "check_programs", "check_users"]
+__all__ = ["check_programs", "check_users"]
 
 # Packages behind the recognised programs, to be found in the site-packages of their interpreter.
 _PACKAGES = {
@@ -143,25 +141,4 @@ def check_users(examination: Examination) -> Iterator[Finding]:
                 "it serves requests as root",
                 where=spec.name,
                 advice=f'write user = "..." under [processes.{spec.name}]',
-            )
-
-
-def check_env_files(examination: Examination) -> Iterator[Finding]:
-    """Look who may read the files that secrets come from."""
-    if examination.oxfile is None:
-        return
-    secret_files: dict[str, str] = {}
-    for spec in examination.processes:
-        if any(is_secret_key(name) for name, _ in spec.env):
-            secret_files.update(dict.fromkeys(spec.env_files, spec.name))
-    for path, name in secret_files.items():
-        try:
-            mode = stat.S_IMODE(os.stat(path).st_mode)
-        except OSError:
-            continue  # an env_file that is not there is told by the reader of the oxfile
-        if mode & 0o004:
-            yield warning(
-                f"{path} holds secrets and everybody may read it (mode {mode:04o})",
-                where=name,
-                advice=f"chmod 600 {path}",
             )

@@ -39,8 +39,13 @@ def run(*, names: tuple[str, ...], config: str | None, profile: str | None, no_c
     paths = find_paths([config] if config else [], os.environ)
     if not paths:
         raise no_oxfile()
+    home.refuse_foreign()
     compiled = compile_stack(shown(paths[0]), profile=profile or None, environ=os.environ, strict_files=True)
     Output().problems(compiled.warnings)
+    if os.geteuid() == 0:
+        from oxherd.cli.checks.trust import warn_of_trust  # noqa: PLC0415 - for root alone
+
+        warn_of_trust(home, compiled, os.environ, Output())
     share_names({paths[0]: [process.name for process in compiled.oxfile.processes]}, names)
     _refuse_running(home, paths[0])
     return _become(compiled.oxfile, names, no_color=no_color)
@@ -90,9 +95,14 @@ def _become(oxfile: Oxfile, names: tuple[str, ...], *, no_color: bool) -> int:
 def _inherited(data: bytes) -> int:
     """Return a descriptor from which ``data`` can be read after an exec.
 
-    A temporary file without a name: a pipe holds 64 KB, and nobody reads it before the exec.
+    A file without a name: a pipe holds 64 KB, and nobody reads it before the exec. In memory where that can be: in a container
+    there may be no directory for temporary files.
     """
-    import tempfile  # noqa: PLC0415 - not for --help
+    if hasattr(os, "memfd_create"):
+        from oxherd.daemon.inheritance import nameless  # noqa: PLC0415 - not for --help
+
+        return nameless(data)
+    import tempfile  # noqa: PLC0415 - not for --help, and not on Linux
 
     with tempfile.TemporaryFile() as file:
         file.write(data)

@@ -7,6 +7,7 @@ that was cut off is finished or taken back. All of it happens before the supervi
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from oxherd.core import adoption as rules
@@ -20,6 +21,7 @@ from oxherd.daemon.handles import InstanceHandle, life_policy
 from oxherd.daemon.operations import Goal, Operation, Target
 from oxherd.daemon.records import other_specs
 from oxherd.system.identity import read_stat
+from oxherd.system.passed_handle import PassedHandle
 from oxherd.system.spawn import Launch
 
 TYPE_CHECKING = False
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from oxherd.core.instance import Instance
     from oxherd.daemon.handles import ProcessHandle, StackHandle
     from oxherd.daemon.operations import Outcome
+    from oxherd.daemon.remembering import InstanceRecord
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.supervisor import Supervisor
 
@@ -97,10 +100,21 @@ class Adoption:
         self._reunion.complete()
         self.pids |= self._reunion.pids
         for survivor in everybody:
+            if survivor.handle is not None and survivor.alive:
+                supervisor.remember(survivor.handle)
+        for survivor in everybody:
             if survivor.handle is not None and survivor.lost:
                 status = survivor.status or self._reunion.statuses.get(survivor.pid) or ExitStatus()
                 self._lost(survivor.handle, status)
+        self._deliver_what_was_read()
         self._tell(everybody, supervisor.loop.now() - began)
+
+    def _deliver_what_was_read(self) -> None:
+        """Write what was read from pipes that nobody goes on with: every other one is attached by now."""
+        supervisor = self._supervisor
+        lost = self._sinks.take_orphans(p for stack in supervisor.stacks.values() for p in stack.processes.values())
+        if lost:
+            supervisor.tell("log-trouble", f"log lines of processes that are gone: {lost}; they are lost")
 
     def has(self, pid: int, mark: str) -> bool:
         """Whether a process belongs to what was adopted: it is one of it, has a mark of it, or descends from one of it."""
@@ -158,6 +172,8 @@ class Adoption:
                 # Nothing may start in its place before a candidate is gone that cannot be beside it.
                 holding[slot] = _candidate(survivor, survivors) or survivor
         for survivor in sorted(survivors, key=lambda one: one.place.serial):
+            if not survivor.alive:
+                _remove_files(survivor.record)
             survivor.chosen = holding.get(survivor.place.slot) is survivor
             if survivor.chosen or survivor.alive:
                 self._make(process, survivor, specs.get(survivor.key, process.spec))
@@ -224,15 +240,23 @@ class Adoption:
         for sink, inode in zip((sinks[0], sinks[1] or sinks[0]), survivor.record.pipes, strict=False):
             fd = system.output_of([survivor.pid], inode) if survivor.alive else -1
             if fd < 0:
-                # Only what it has started writes there, or what it has left behind: that takes a look at everybody.
-                mark = f"{handle.key}/{survivor.record.remembered.incarnation}"
-                below = system.tree(survivor.pid) if survivor.alive else []
-                left = system.leftovers(mark, handle.main_pid, (), {inode}, anywhere=True)
-                fd = system.output_of([*below, *left], inode)
+                fd = self._output_below(survivor, handle, inode)
             if fd >= 0:
                 handle.pipes.append(sink.attach(handle.slot, fd))
             else:
                 survivor.notes.append("its output goes somewhere else than it was told to")
+
+    def _output_below(self, survivor: Survivor, handle: InstanceHandle, inode: int) -> int:
+        """Only what it has started writes there, or what it has left behind: that takes a look at everybody."""
+        system = self._supervisor.system
+        mark = f"{handle.key}/{survivor.record.remembered.incarnation}"
+        try:
+            below = system.tree(survivor.pid) if survivor.alive else []
+            left = system.leftovers(mark, handle.main_pid, (), {inode}, anywhere=True)
+        except OSError as error:
+            survivor.notes.append(f"what it started cannot be looked for: {error.strerror}")
+            return -1
+        return system.output_of([*below, *left], inode)
 
     def _lost(self, handle: InstanceHandle, status: ExitStatus) -> None:
         supervisor = self._supervisor
@@ -252,6 +276,7 @@ class Adoption:
             # Whoever was told something meanwhile goes on from there.
             if handle.process.stack is stack and handle.machine is machine and handle in handle.process.everyone():
                 supervisor.resume(handle, machine, commands)
+                supervisor.remember(handle)
         for process in stack.processes.values():
             self._fill(process)
             supervisor.duties.settle(process)
@@ -332,6 +357,13 @@ def _descends(pid: int, roots: Container[int]) -> bool:
         stat = read_stat(pid)
         pid = 0 if stat is None else stat.ppid
     return False
+
+
+def _remove_files(record: InstanceRecord) -> None:
+    """Nobody listens any more where one that is gone had its private listener and its door."""
+    for path in filter(None, (record.private, record.door)):
+        with contextlib.suppress(OSError):  # a read-only disk: it leads nowhere
+            PassedHandle.again((), path).close()
 
 
 def _candidate(displaced: Survivor, survivors: list[Survivor]) -> Survivor | None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 
-from oxherd.core.events import BecameReady
+from oxherd.core.events import BecameReady, Restart
 from oxherd.core.instance import State
 from oxherd.daemon.adopting.survivors import zygotes_of
 from oxherd.system.door import forget
+from oxherd.system.identity import read_stat
 from oxherd.system.listener_set import ListenerSet
 from oxherd.system.listeners import parse_bind
 from oxherd.system.passed_handle import PassedHandle
 from oxherd.system.reaper import decoded
 from oxherd.system.spawn import Launch
+from oxherd.system.zygote_handle import forked_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
     from oxherd.daemon.adopting.survivors import Survivor, ZygoteRecord
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
-    from oxherd.daemon.hosting.host import Host
+    from oxherd.daemon.hosting.host import Host, Release
     from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.supervisor import Supervisor
@@ -68,7 +70,8 @@ class Reunion:
         self._inherited = {process: dict(listeners) for process, listeners in inherited.items()}
         self._served: list[Survivor] = []
         self._zygotes: dict[int, ZygoteHandle] = {}
-        self._forkers: set[tuple[ProcessHandle, int]] = set()
+        self._forkers: dict[tuple[ProcessHandle, int], int] = {}
+        self._bereft: list[tuple[Host, Release]] = []
         self._notes: dict[str, list[str]] = {}
         self.pids: set[int] = set()
         self.statuses: dict[int, ExitStatus] = {}
@@ -112,6 +115,8 @@ class Reunion:
             # Of a generation that is taken back, or dead. If it lives it is a stray; it has no use for its door.
             self._supervisor.journal.forget_instance(record.mark)
             forget(record.door)
+            if release is not None:
+                self._bereft.append((host, release))
             return
         pipes = []
         sinks = self._sinks.of(process)
@@ -120,15 +125,21 @@ class Reunion:
             if fd >= 0:
                 pipes.append(sink.attach(0, fd))
         zygote = hosting.zygotes.rejoin(host, release, Launch(record.pid, pidfd), record.door, pipes)
-        if zygote is not None:
+        if zygote is None:
+            self._bereft.append((host, release))
+        else:
             self._zygotes[record.pid] = zygote
-            self._forkers.add((process, record.generation))
+            self._forkers[process, record.generation] = record.pid
             self.pids.add(record.pid)
 
-    def forked(self, survivor: Survivor) -> bool:
-        """Whether a zygote that lives is the parent of an instance, so that it tells how it ends."""
+    def forked(self, survivor: Survivor) -> int:
+        """Return the pid of the zygote that is the parent of an instance, and so tells how it ends; 0 where none is."""
         handle = survivor.handle
-        return handle is not None and (handle.process, survivor.record.remembered.generation) in self._forkers
+        zygote = 0
+        if handle is not None:
+            zygote = self._forkers.get((handle.process, survivor.record.remembered.generation), 0)
+        stat = read_stat(survivor.pid) if zygote and survivor.alive else None
+        return zygote if stat is None or stat.ppid == zygote else 0
 
     def told_to_go(self, survivor: Survivor) -> bool:
         """Whether one that was being stopped has certainly been told: a worker is asked, and told again if it was not."""
@@ -142,8 +153,8 @@ class Reunion:
         if hosting is None or not self._served:
             return
         self._wait()
-        for zygote in self._zygotes.values():
-            self._take_over(hosting, zygote)
+        for pid, zygote in self._zygotes.items():
+            self._take_over(hosting, pid, zygote)
         for process in {one.handle.process for one in self._served if one.handle is not None}:
             self._listen(hosting.host(process), process)
         hosting.reuniting = False
@@ -151,8 +162,19 @@ class Reunion:
             handle = survivor.handle
             if handle is not None and survivor.alive and handle.worker is not None:
                 self._go_on(hosting, survivor, handle)
+            elif handle is not None and survivor.alive and handle.spec.hosted:
+                # It serves, but nobody can tell it anything but to go.
+                self._supervisor.feed(handle, Restart())
         for host in hosting.hosts():
             hosting.settle(host)
+        # Not now: whoever is there when strays are looked for, and was not adopted, is one.
+        self._supervisor.loop.call_soon(lambda: self._replace_zygotes(hosting))
+
+    def _replace_zygotes(self, hosting: Hosting) -> None:
+        """Make anew those that died while there was nobody to do it; a release that forks no more has none written down."""
+        for host, release in self._bereft:
+            if release.zygote is None and host.releases.get(release.generation) is release:
+                hosting.zygotes.start(host, release)
 
     def _wait(self) -> None:
         loop = self._supervisor.loop
@@ -165,21 +187,26 @@ class Reunion:
                 return
             loop.run_once(left)
 
-    def _take_over(self, hosting: Hosting, zygote: ZygoteHandle) -> None:
-        """What a zygote knows of its children: how some ended, and who of them nobody has written down."""
+    def _take_over(self, hosting: Hosting, own: int, zygote: ZygoteHandle) -> None:
+        """What a zygote knows of its children: how some ended, and who of them nobody has written down.
+
+        It runs an app's code: what it says is taken only of what is, or was written down as, its own.
+        """
         system = self._supervisor.system
         if not zygote.here:
             # It still imports, or has lost its mind. Nobody waits for this import any more; its workers live on.
             hosting.zygotes.abandon(zygote)
             return
+        its = {one.pid for one in self._served if self.forked(one) == own}
         for pid, status in zygote.exits.items():
-            self.statuses[pid] = decoded(status)
-            self._supervisor.executor.told(pid, status)
+            if pid in its:
+                self.statuses[pid] = decoded(status)
+                self._supervisor.executor.told(pid, status, own)
         known = {one.pid for one in self._served if one.alive}
         for pid, (_, pidfd) in zygote.take_children().items():
-            if pid not in known:
+            if pid not in known and forked_by(pid, pidfd, own):
                 # It was forked, and its supervisor died before it could write that down.
-                system.signal(pid, pidfd, _SIGKILL)
+                system.kill_all([pid], _SIGKILL)
             if pidfd >= 0:
                 os.close(pidfd)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 
+from oxherd.core.instance import Desired
 from oxherd.daemon.environment import child_environment
 from oxherd.daemon.hosting.jobs import boot_argv, differences, job_of, title_of, worker_environment
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
 from oxherd.system.worker_handle import WorkerHandle
+from oxherd.system.zygote_handle import forked_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ __all__ = ["Births"]
 
 _EAGAIN = 11
 
+# Seconds a zygote may take for a fork. One that is stopped or blocked (SIGSTOP, a debugger, a frozen cgroup) takes for ever.
+_FORK_TIME = 10.0
+
 
 class Births:
     """Makes workers.
@@ -45,6 +50,7 @@ class Births:
         zygotes: Fork the others.
         directory: Where private listeners and doors have their files.
         said: Takes what a worker says.
+        remember: Writes an instance down: its files are known before its process is there.
     """
 
     def __init__(
@@ -58,8 +64,10 @@ class Births:
         zygotes: Zygotes,
         directory: str,
         said: Said,
+        remember: Callable[[InstanceHandle], None],
     ) -> None:
         """Keep the parts."""
+        self._remember = remember
         self._loop = loop
         self._system = system
         self._sinks = sinks
@@ -112,7 +120,7 @@ class Births:
             if zygote is None:
                 self._exec(handle, number, release)
             else:
-                self._fork(host, release, handle, number, zygote)
+                self._fork(host, release, handle, zygote)
         except OxherdError as error:
             self._executor.could_not(handle, number, error)
         except OSError as error:
@@ -145,6 +153,8 @@ class Births:
         handle.pipes = [sink.open_pipe(handle.slot)]
         if error_sink is not None:
             handle.pipes.append(error_sink.open_pipe(handle.slot))
+        # A supervisor that dies before the fork is answered leaves a stray, which is killed and removes no files.
+        self._remember(handle)
 
     def _heard(self, handle: InstanceHandle, worker: WorkerHandle, message: Message, fds: list[int]) -> None:
         for fd in fds:
@@ -185,11 +195,11 @@ class Births:
             incarnation=number,
             title=title_of(handle, spec, stack, release.generation),
         )
-        self._born(handle, number, launch, forked=False)
+        self._born(handle, number, launch, forked=0)
 
     # -- fork ---------------------------------------------------------------------------------------------------
 
-    def _fork(self, host: Host, release: Release, handle: InstanceHandle, number: int, zygote: ZygoteHandle) -> None:
+    def _fork(self, host: Host, release: Release, handle: InstanceHandle, zygote: ZygoteHandle) -> None:
         spec, worker = handle.spec, handle.worker
         stack = host.process.stack
         assert worker is not None
@@ -207,24 +217,43 @@ class Births:
         )
         if not sent:
             raise SpawnError("asking its zygote for a fork", _EAGAIN, spec.name, "it does not listen")
-        release.awaiting[token] = lambda answer, fds: self._answered(host, handle, number, answer, fds)
+        self._await(host, release, handle, token, zygote.pid)
 
-    def _answered(
-        self, host: Host, handle: InstanceHandle, number: int, answer: dict[str, object], fds: list[int]
+    def _await(self, host: Host, release: Release, handle: InstanceHandle, token: int, zygote: int) -> None:
+        """Wait for the answer to a fork, but not for ever: a zygote does nothing else, and forks in milliseconds."""
+        number = handle.machine.incarnation
+        late = self._loop.call_later(_FORK_TIME, lambda: self._zygotes.stuck(host, release, token, _FORK_TIME))
+
+        def answered(answer: dict[str, object], fds: list[int]) -> None:
+            late.cancel()
+            self._answered(host, handle, number, zygote, answer, fds)
+
+        release.awaiting[token] = answered
+
+    def _answered(  # noqa: PLR0917 - the last two are what a zygote says
+        self, host: Host, handle: InstanceHandle, number: int, zygote: int, answer: dict[str, object], fds: list[int]
     ) -> None:
+        if answer["kind"] == "forked" and not self._is_its(answer, fds, zygote):
+            for fd in fds:
+                os.close(fd)
+            answer, fds = (
+                {"kind": "fork-failed", "text": f"it named pid {answer.get('pid')!r:.20}, which is not its child"},
+                [],
+            )
         if handle.machine.incarnation != number:
             # Cannot be: an incarnation ends with the answer to its fork. A stray process would be worse than a kill.
             if "pid" in answer:
-                self._system.signal(int(str(answer["pid"])), fds[0] if fds else -1, 9)
+                self._system.kill_all([int(str(answer["pid"]))], 9)
             for fd in fds:
                 os.close(fd)
             return
         match answer["kind"]:
             case "forked":
                 pid = int(str(answer["pid"]))
-                if handle.cgroup is not None:
-                    handle.cgroup.add(pid)
-                self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=True)
+                self._join(handle, pid)
+                self._born(handle, number, Launch(pid, fds[0] if fds else -1), forked=zygote)
+            case "lost" if handle.machine.desired is Desired.DOWN:
+                self._executor.could_not(handle, number, OxherdError("stopped before it was started"))
             case "lost":
                 # Its zygote has died with the question: ask the next one.
                 self._drop(handle)
@@ -236,6 +265,21 @@ class Births:
                 )
                 self._executor.could_not(handle, number, error)
 
+    def _join(self, handle: InstanceHandle, pid: int) -> None:
+        """Put a forked worker under its hard limits; one that cannot be runs without them, and that is said."""
+        if handle.cgroup is None:
+            return
+        try:
+            handle.cgroup.add(pid)
+        except OSError as error:
+            self._executor.warn(handle, f"it runs without its hard limits: {error.strerror}")
+
+    def _is_its(self, answer: dict[str, object], fds: list[int], zygote: int) -> bool:
+        """Whether a zygote's word about what it forked can be taken."""
+        pid = answer.get("pid")
+        known = isinstance(pid, int) and pid in self._executor.pids
+        return isinstance(pid, int) and not known and forked_by(pid, fds[0] if fds else -1, zygote)
+
     def _drop(self, handle: InstanceHandle) -> None:
         for pipe in handle.pipes:
             pipe.close_child_end()
@@ -245,7 +289,7 @@ class Births:
             handle.worker.close()
             handle.worker = None
 
-    def _born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: bool) -> None:
+    def _born(self, handle: InstanceHandle, number: int, launch: Launch, *, forked: int) -> None:
         for pipe in handle.pipes:
             pipe.close_child_end()
         if handle.worker is not None:

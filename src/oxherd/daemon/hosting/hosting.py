@@ -10,6 +10,7 @@ import os
 
 from oxherd.core.events import BecameReady
 from oxherd.core.instance import Desired, State
+from oxherd.daemon.environment import mask_of, masked
 from oxherd.daemon.hosting.births import Births
 from oxherd.daemon.hosting.host import Host
 from oxherd.daemon.hosting.leaving import Leaving
@@ -89,6 +90,7 @@ class Hosting:
             zygotes=self.zygotes,
             directory=directory,
             said=self._said,
+            remember=supervisor.remember,
         )
         self.lending = Lending(self.serves, supervisor.announce)
         self.pulses = Pulses(supervisor, self)
@@ -300,9 +302,10 @@ class Hosting:
 
         try:
             self.zygotes.when_decided(host, release, decided)
-        except OSError as error:
+        except (OxherdError, OSError) as error:
             self.zygotes.forget(release, decided)
-            then(f"making the channel of its zygote: {error.strerror}")
+            told = error.message if isinstance(error, OxherdError) else error.strerror
+            then(f"making the channel of its zygote: {told}")
 
     def let_go(self, process: ProcessHandle) -> None:
         """A reload is over, however it ended: generations nobody runs are not needed any more; idempotent."""
@@ -336,7 +339,8 @@ class Hosting:
                 worker.accepting.discard(key)
             case "refused":
                 worker.asked.discard(key)
-                self._supervisor.announce(handle, "refused", f"{key}: {message.get('text', '')}")
+                text = mask_of(handle.spec, handle.env).text(f"{key}: {message.get('text', '')}")
+                self._supervisor.announce(handle, "refused", text)
             case "draining":
                 worker.draining = True
                 worker.accepting.clear()
@@ -346,8 +350,7 @@ class Hosting:
                 if closed:
                     self._supervisor.announce(handle, "drain-cut", f"{closed} connections were still open at the end")
             case "failed":
-                worker.failure = message
-                handle.failure = message
+                worker.failure = handle.failure = masked(message, mask_of(handle.spec, handle.env))
             case "recycle":
                 self._recycling.asked(handle)
             case "here-end" if not self.reuniting:

@@ -84,7 +84,7 @@ class Leaving:
         supervisor.announce(
             handle,
             "draining",
-            f"it takes no new connections and serves the {_connections(self._open(handle))} it has, "
+            f"it takes no new connections and serves {_those(self._open(handle))} it has, "
             f"for {format_seconds(linger)} at the longest",
         )
         supervisor.loop.call_soon(lambda: self._begin(handle, leave))
@@ -116,7 +116,7 @@ class Leaving:
         # A worker that was forked meanwhile accepts again.
         why_not = self._quieten(handle, leave.passed, everything=False)
         count = self._open(handle)
-        leave.quiet = 0 if count else leave.quiet + 1
+        leave.quiet = leave.quiet + 1 if count == 0 else 0
         if leave.quiet >= _QUIET:
             text = f"it has no connection any more, after {waited:.1f} s"
         elif why_not:
@@ -144,20 +144,27 @@ class Leaving:
 
     def _quieten(self, handle: InstanceHandle, passed: PassedHandle, *, everything: bool) -> str:
         """Keep it from accepting; return why that cannot be done, or ""."""
-        system, pids = self._supervisor.system, family(self._supervisor, handle)
-        for sock in passed.sockets:
-            inode = os.fstat(sock.fileno()).st_ino
-            if everything or system.accepting(pids, inode):
-                stopped = system.stop_accepting(pids, inode)
-                if stopped.reason:
-                    return stopped.reason
+        system = self._supervisor.system
+        try:
+            pids = family(self._supervisor, handle)
+            for sock in passed.sockets:
+                inode = os.fstat(sock.fileno()).st_ino
+                if everything or system.accepting(pids, inode):
+                    stopped = system.stop_accepting(pids, inode)
+                    if stopped.reason:
+                        return stopped.reason
+        except OSError as error:
+            return f"it cannot be looked into: {error.strerror}"
         return ""
 
-    def _open(self, handle: InstanceHandle) -> int:
-        """Return how many connections it has."""
+    def _open(self, handle: InstanceHandle) -> int | None:
+        """Return how many connections it has, or None while the machine does not let us look."""
         assert handle.spec.host is not None
         addresses = [parse_bind(text) for text in handle.spec.host.bind]
-        return self._supervisor.system.established(family(self._supervisor, handle), addresses)
+        try:
+            return self._supervisor.system.established(family(self._supervisor, handle), addresses)
+        except OSError:
+            return None
 
 
 def _has_sibling(handle: InstanceHandle) -> bool:
@@ -166,5 +173,11 @@ def _has_sibling(handle: InstanceHandle) -> bool:
     return any(other.machine.state is State.RUNNING for other in others)
 
 
-def _connections(count: int) -> str:
+def _those(count: int | None) -> str:
+    return "what" if count is None else f"the {_connections(count)}"
+
+
+def _connections(count: int | None) -> str:
+    if count is None:
+        return "connections nobody could count"
     return f"{count} connection{'' if count == 1 else 's'}"

@@ -41,7 +41,11 @@ _PACE = 0.1
 
 
 def family(supervisor: Supervisor, handle: InstanceHandle) -> list[int]:
-    """Return the pids of an incarnation: its main process and everything below it; nothing where it has ended."""
+    """Return the pids of an incarnation: its main process and everything below it; nothing where it has ended.
+
+    Raises:
+        OSError: There are no descriptors or no memory to look.
+    """
     pid = handle.machine.pid
     return [] if pid is None else [pid, *supervisor.system.tree(pid)]
 
@@ -156,9 +160,12 @@ class Passing:
     def _accepts(self, handle: InstanceHandle, passed: PassedHandle, waited: float) -> bool:
         """Whether it accepts, as far as that can be told after so many seconds."""
         assert handle.spec.host is not None
-        pids = family(self._supervisor, handle)
-        system = self._supervisor.system
-        seen = [system.accepting(pids, os.fstat(sock.fileno()).st_ino) for sock in passed.sockets]
+        seen: list[bool | None]
+        try:
+            pids = family(self._supervisor, handle)
+            seen = [self._supervisor.system.accepting(pids, os.fstat(sock.fileno()).st_ino) for sock in passed.sockets]
+        except OSError:
+            seen = [None]  # the machine does not let us look now; then it counts as ready when it lives, see below
         answers = passed.answers()
         if all(seen) or answers:
             return True

@@ -12,6 +12,7 @@ import signal
 from oxherd.core.events import Condemned
 from oxherd.core.instance import Reason, State
 from oxherd.core.pulse import PulsePolicy, PulseState, PulseVerdict, judge
+from oxherd.daemon.environment import mask_of
 from oxherd.units import format_seconds
 
 TYPE_CHECKING = False
@@ -100,7 +101,8 @@ class Pulses:
             case PulseVerdict.STALLED | PulseVerdict.RECOVERED:
                 return True
             case PulseVerdict.SLOW:
-                supervisor.announce(handle, "slow", f"its event loop stands still: {self._doing(worker, now)}")
+                text = f"its event loop stands still: {self._doing(worker, now)}"
+                supervisor.announce(handle, "slow", mask_of(handle.spec, handle.env).text(text))
             case PulseVerdict.BLOCKED if worker not in self._dying:
                 self._dying.add(worker)
                 self._save(handle, worker)
@@ -124,6 +126,7 @@ class Pulses:
             return
         now = self._supervisor.loop.now()
         stood = format_seconds(handle.spec.host.block_timeout)
-        detail = f"its event loop stood still for {stood}: {self._doing(worker, now)}"
-        handle.failure = {"kind": "blocked", "text": detail, "traceback": worker.dump()}
+        mask = mask_of(handle.spec, handle.env)
+        detail = mask.text(f"its event loop stood still for {stood}: {self._doing(worker, now)}")
+        handle.failure = {"kind": "blocked", "text": detail, "traceback": mask.text(worker.dump())}
         self._supervisor.feed(handle, Condemned(number, Reason.BLOCKED, detail))

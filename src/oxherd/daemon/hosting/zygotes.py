@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 
-from oxherd.daemon.environment import child_environment
+from oxherd.daemon.environment import child_environment, mask_of, masked
 from oxherd.daemon.hosting.jobs import boot_argv, job_of, title_of
+from oxherd.daemon.remains import end_remains
 from oxherd.daemon.remembering import pipe_inodes
 from oxherd.errors import OxherdError, SpawnError
 from oxherd.system.spawn import Launch, LaunchRequest
@@ -107,7 +108,12 @@ class Zygotes:
     # -- one zygote ---------------------------------------------------------------------------------------------
 
     def start(self, host: Host, release: Release) -> None:
-        """Exec the zygote of a release; what comes of it decides the queue."""
+        """Exec the zygote of a release; what comes of it decides the queue.
+
+        Raises:
+            OSError: There are no descriptors for its channel.
+            OxherdError: There is no place for its door.
+        """
         pipes: list[Pipe] = []
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         self._token += 1
@@ -155,6 +161,7 @@ class Zygotes:
         def ended(status: ExitStatus) -> None:
             self._journal.forget_instance(self.mark(host, release))
             self._ended(host, release, launch, pipes, status)
+            zygote.close()  # its successor may be there already, and then nobody else knows this one
 
         self._journal.save_instance(
             self.mark(host, release),
@@ -186,7 +193,7 @@ class Zygotes:
             )
         except OSError as error:
             self._tell(host, "zygote-died", f"a zygote does not answer at its door ({error.strerror}); it is ended")
-            self._system.signal(launch.pid, launch.pidfd, _SIGKILL)
+            self._kill(launch.pid, launch.pidfd)
             for pipe in pipes:
                 pipe.finish()
             launch.close()
@@ -198,7 +205,7 @@ class Zygotes:
 
     def abandon(self, zygote: ZygoteHandle) -> None:
         """One that was taken over says nothing: it is ended, and its end is what tells the rest."""
-        self._system.signal(zygote.pid, zygote.pidfd, _SIGKILL)
+        self._kill(zygote.pid, zygote.pidfd)
 
     def _launch(self, host: Host, release: Release, zygote: ZygoteHandle, pipes: list[Pipe]) -> Launch:
         spec, stack = release.spec, host.process.stack
@@ -238,12 +245,15 @@ class Zygotes:
         match message["kind"]:
             case "here-end":
                 release.facts = zygote.facts
+                if zygote.state is ZygoteState.UNSAFE and release.host.preload == "true":
+                    zygote.state = ZygoteState.READY
             case "ready":
                 release.cancel_timer()
                 release.deaths = 0
                 self._judged(host, release, zygote, message)
             case "failed":
                 release.cancel_timer()
+                zygote.failure = masked(message, mask_of(release.spec, release.env))
                 self._decided(release, zygote)
             case "forked" | "fork-failed":
                 release.deaths = 0
@@ -252,7 +262,7 @@ class Zygotes:
                     answer(message, fds)
                     return
             case "exited":
-                self._children.told(int(str(message["pid"])), int(str(message["status"])))
+                self._children.told(int(str(message["pid"])), int(str(message["status"])), zygote.pid)
             case _:
                 pass
         for fd in fds:
@@ -265,6 +275,7 @@ class Zygotes:
         if message.get("forkable") is not True:
             release.exec_only = release.host.preload != "true"
             why = "; ".join(str(hazard.get("what")) for hazard in found if isinstance(hazard, dict)) or "it says no"
+            why = mask_of(release.spec, release.env).text(why)
             self._tell(host, "not-preloaded", f"its workers import the app themselves: {why}")
             if release.exec_only:
                 self.end(release)
@@ -287,7 +298,7 @@ class Zygotes:
             return
         text = f"the app was not imported within {format_seconds(release.host.boot_timeout)}"
         zygote.failure = {"kind": "failed", "stage": "import", "text": text, "traceback": ""}
-        self._system.signal(launch.pid, launch.pidfd, _SIGKILL)
+        self._kill(launch.pid, launch.pidfd)
 
     # -- its end ------------------------------------------------------------------------------------------------
 
@@ -301,14 +312,32 @@ class Zygotes:
             zygote.state = ZygoteState.GONE
             if (booting or not told) and zygote.pid:
                 # An import hears nothing until it is over.
-                self._system.signal(zygote.pid, -1, _SIGKILL)
+                self._kill(zygote.pid, -1)
 
     def _closed(self, host: Host, release: Release, zygote: ZygoteHandle) -> None:
         """Its channel is closed: it is ending, or has lost its mind; its end comes by its pidfd."""
         if release.zygote is zygote and zygote.state not in {ZygoteState.GONE, ZygoteState.FAILED}:
             zygote.state = ZygoteState.GONE
-            self._system.kill_all([zygote.pid], _SIGKILL)
+            trouble = self._system.kill_all([zygote.pid], _SIGKILL)
+            if trouble is not None:
+                self._children.trouble(f"cannot kill the zygote {zygote.pid}: {trouble.strerror}")
             self._lost_forks(host, release)
+
+    def stuck(self, host: Host, release: Release, token: int, seconds: float) -> None:
+        """A fork was not answered in time: end the zygote, so that the next one is asked for it."""
+        zygote = release.zygote
+        if token not in release.awaiting or zygote is None or not zygote.pid:
+            return
+        what = f"the zygote of generation {release.generation}"
+        self._tell(host, "zygote-stuck", f"{what} has not forked within {format_seconds(seconds)}; it is replaced")
+        self._kill(zygote.pid, -1)
+
+    def _kill(self, pid: int, pidfd: int) -> None:
+        """Kill a zygote alone: what it has forked lives on."""
+        try:
+            self._system.signal(pid, pidfd, _SIGKILL)
+        except OSError as error:
+            self._children.trouble(f"cannot kill the zygote {pid}: {error.strerror}")
 
     def _ended(self, host: Host, release: Release, launch: Launch, pipes: list[Pipe], status: ExitStatus) -> None:
         for pipe in pipes:
@@ -333,17 +362,32 @@ class Zygotes:
             self._tell(
                 host, "zygote-died", f"the zygote of generation {release.generation} {status.text}; replacing it"
             )
-        if host.releases.get(release.generation) is release and not release.exec_only:
+        # Whoever asked again for a lost fork has started the next one already; two would be one that nobody knows.
+        replaced = release.zygote is not zygote
+        if host.releases.get(release.generation) is release and not release.exec_only and not replaced:
             self._replace(host, release)
 
     def _replace(self, host: Host, release: Release) -> None:
         release.cancel_timer()
         if release.queue:
-            self.start(host, release)
-            return
+            self._start_again(host, release)
+        else:
+            self._later(host, release)
+
+    def _later(self, host: Host, release: Release) -> None:
         wait = min(_REPLACE_AFTER * 2**release.deaths, _REPLACE_AT_MOST)
         release.deaths += 1
-        release.timer = self._loop.call_later(wait, lambda: self.start(host, release))
+        release.timer = self._loop.call_later(wait, lambda: self._start_again(host, release))
+
+    def _start_again(self, host: Host, release: Release) -> None:
+        release.timer = None
+        try:
+            self.start(host, release)
+        except (OSError, OxherdError) as error:
+            text = error.message if isinstance(error, OxherdError) else f"making its channel: {error.strerror}"
+            what = f"the zygote of generation {release.generation}"
+            self._tell(host, "zygote-trouble", f"cannot replace {what} yet: {text}")
+            self._later(host, release)
 
     def _lost_forks(self, host: Host, release: Release) -> None:
         """Ask again for what a dead zygote was asked for; what it had forked without a word about it is ended first."""
@@ -351,8 +395,7 @@ class Zygotes:
         if lost:
             zygote = release.zygote
             pid = zygote.pid if zygote is not None else 0
-            left = self._system.leftovers(self.mark(host, release), pid, self._children.pids, ())
-            self._system.kill_all(left, _SIGKILL)
+            end_remains(self._loop, self._system, self._children, mark=self.mark(host, release), main_pid=pid)
         for answer in lost.values():
             answer({"kind": "lost"}, [])
 

@@ -118,7 +118,10 @@ class Recycling:
         policy = RecyclePolicy(max_lifetime=spec.max_lifetime, max_memory=spec.max_memory)
         memory = 0
         if spec.max_memory and machine.pid is not None:
-            memory = system.sample(machine.pid).rss_bytes
+            try:
+                memory = system.sample(machine.pid).rss_bytes
+            except OSError:
+                return  # no descriptors to look: the next look is soon
             watched.state = sampled(watched.state, policy, memory)
         age = self._supervisor.loop.now() - worker.ready_at
         reason = due(watched.state, policy, age=age, chance=watched.chance)

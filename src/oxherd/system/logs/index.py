@@ -9,32 +9,42 @@ text without them.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct, error
 
-from oxherd.system.logs.names import COMPRESSED
+from oxherd.system.logs.names import COMPRESSED, exists, rotated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["STREAMS", "IndexHeader", "IndexReader", "IndexRecord", "IndexWriter"]
+__all__ = ["STREAMS", "IndexHeader", "IndexReader", "IndexRecord", "IndexWriter", "announce", "interrupted"]
 
 STREAMS = ("output", "stdout", "stderr")
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _MAGIC = b"OXHDIDX1"
-_HEADER = Struct("<8sIIQQ")  # magic, serial, unused, device, inode
+_HEADER = Struct("<8sIIQQ")  # magic, serial, number it is being retired under or 0, device, inode
+_RETIRING = Struct("<I")
+_RETIRING_AT = 12
 _RECORD = Struct("<QQIHBB")  # wall-clock nanoseconds, offset, length, slot, stream, own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexHeader:
-    """Which file an index speaks of: ``serial`` is the number it will have once it is rotated."""
+    """Which file an index speaks of.
+
+    Attributes:
+        serial: The number it will have once it is rotated, if that is free then.
+        device: Where the file is.
+        inode: Which one it is there.
+        retiring: The number under which it is being rotated just now, else 0.
+    """
 
     serial: int
     device: int
     inode: int
+    retiring: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +219,45 @@ class IndexReader:
         return low
 
 
+def announce(index_path: str, serial: int) -> None:
+    """Write down that the log is going to be retired under a number; what it cannot write it leaves."""
+    try:
+        fd = os.open(index_path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        # A descriptor of its own, for with O_APPEND a pwrite appends; pwrite(2).
+        os.pwrite(fd, _RETIRING.pack(serial & 0xFFFFFFFF), _RETIRING_AT)
+    except OSError:
+        # The disk is full. Should a kill come right now as well, one old file will be without its index.
+        return
+    finally:
+        os.close(fd)
+
+
+def interrupted(path: str, index_path: str) -> int | None:
+    """Return the number under which a log was retired whose index has not followed: the supervisor was killed between.
+
+    Args:
+        path: The log.
+        index_path: Its index, which then is still that of the retired file. That logrotate has moved a file away does not
+            make it ours: only a number that was announced counts.
+    """
+    try:
+        reader = IndexReader(index_path)
+    except (OSError, ValueError):
+        return None
+    header = reader.header
+    reader.close()
+    if not header.retiring or exists(index_path, header.retiring):
+        return None
+    try:
+        status = os.lstat(rotated(path, header.retiring))
+    except OSError:
+        return None
+    return header.retiring if (status.st_dev, status.st_ino) == (header.device, header.inode) else None
+
+
 def _unpack_file(fd: int) -> bytes:
     import zlib  # noqa: PLC0415 - the supervisor reads no compressed index
 
@@ -224,5 +273,7 @@ def _unpack_file(fd: int) -> bytes:
 def _unpack_header(data: bytes) -> IndexHeader | None:
     if len(data) != _HEADER.size:
         return None
-    magic, serial, _, device, inode = _HEADER.unpack(data)
-    return IndexHeader(serial=serial, device=device, inode=inode) if magic == _MAGIC else None
+    magic, serial, retiring, device, inode = _HEADER.unpack(data)
+    if magic != _MAGIC:
+        return None
+    return IndexHeader(serial=serial, device=device, inode=inode, retiring=retiring)

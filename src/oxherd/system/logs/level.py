@@ -110,7 +110,7 @@ def find_level(text: str) -> Level | None:
 def _json_level(text: str) -> Level | None:
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(data, dict):
         return None

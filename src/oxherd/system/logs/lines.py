@@ -42,7 +42,8 @@ class LineAssembler:
             whole = b""
             self._held += data
         elif self._held:
-            whole = b"".join((self._held, data[:cut]))
+            # Not data[:cut], which would copy a whole read once more.
+            whole = b"".join((self._held, memoryview(data)[:cut]))
             self._held = bytearray(data[cut:])
         else:
             whole = data[:cut]

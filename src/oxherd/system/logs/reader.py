@@ -288,7 +288,7 @@ def _unwrap(raw: bytes) -> LogLine | None:
     """Return the line inside an object that `log_format = "json"` has made, or None if it is the process' own JSON."""
     try:
         data = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(data, dict) or data.keys() != _WRAPPED_KEYS:
         return None

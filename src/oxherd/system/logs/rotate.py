@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oxherd.system.logs.index import IndexHeader, IndexReader
+from oxherd.system.logs.index import IndexHeader, IndexReader, announce, interrupted
 from oxherd.system.logs.names import COMPRESSED, all_serials, exists, rotated
 
 TYPE_CHECKING = False
@@ -37,6 +37,7 @@ class Rotation:
 
     def adopt(self, file: LogFile) -> IndexHeader:
         """Find out the number of the file that has just been opened; returns what its index has to say of it."""
+        self._finish_turn()
         indexed = all_serials(self._index_path)
         logs = all_serials(self._path)
         self.kept = sorted(indexed & logs)
@@ -45,6 +46,16 @@ class Rotation:
         known = self._serial_of(file)
         self.serial = max((*logs, *indexed, self.serial - 1, 0)) + 1 if known is None else known
         return self._header(file)
+
+    def _finish_turn(self) -> None:
+        """Rename the index too, should a supervisor have been killed when it had renamed the log."""
+        serial = interrupted(self._path, self._index_path)
+        if serial is not None:
+            try:
+                os.rename(self._index_path, rotated(self._index_path, serial))
+            except OSError:
+                # Not ours to rename; the old file goes without an index and is left alone, like somebody else's.
+                return
 
     def _serial_of(self, file: LogFile) -> int | None:
         try:
@@ -68,6 +79,7 @@ class Rotation:
         """
         while exists(self._path, self.serial):
             self.serial += 1
+        announce(self._index_path, self.serial)
         file.rename(rotated(self._path, self.serial))
         try:
             os.rename(self._index_path, rotated(self._index_path, self.serial))

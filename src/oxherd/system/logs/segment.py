@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oxherd.system.logs.index import IndexReader
+from oxherd.system.logs.index import IndexReader, interrupted
 from oxherd.system.logs.names import COMPRESSED, all_serials, rotated
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class Segment:
                 if end is not None and offset >= end:
                     break
                 if offset > position:
-                    yield from self._bare(position, offset)
+                    # Its record was never written, for the supervisor was killed: at the latest it is of that time.
+                    yield from self._bare(position, offset, time / 1e9)
                 first = max(position, offset)
                 stop = offset + length if end is None else min(offset + length, end)
                 data = self._buffered(first, stop - first)
@@ -177,8 +178,9 @@ class Segment:
         self._buffer_offset = offset
         return self._buffer[:length]
 
-    def _bare(self, start: int, end: int | None) -> Iterator[Block]:
-        """Yield text the index does not know, cut at line ends."""
+    def _bare(self, start: int, end: int | None, time: float | None = None) -> Iterator[Block]:
+        """Yield text the index does not know, cut at line ends; ``time`` is unix time, None that of the file."""
+        time = self.mtime if time is None else time
         held = b""
         while end is None or start < end:
             data = self._read(start, _CHUNK if end is None else min(_CHUNK, end - start))
@@ -188,10 +190,10 @@ class Segment:
             held += data
             cut = held.rfind(b"\n") + 1
             if cut:
-                yield Block(time=self.mtime, slot=None, stream=None, data=held[:cut])
+                yield Block(time=time, slot=None, stream=None, data=held[:cut])
                 held = held[cut:]
         if held:
-            yield Block(time=self.mtime, slot=None, stream=None, data=held)
+            yield Block(time=time, slot=None, stream=None, data=held)
 
     def close(self) -> None:
         """Close both files; idempotent."""
@@ -213,6 +215,15 @@ def _open_rotated_index(path: str, serial: int) -> IndexReader | None:
     name = rotated(path, serial)
     index = _open_index(name)
     return _open_index(name + COMPRESSED) if index is None else index
+
+
+def _index_left_behind(path: str, identity: tuple[int, int]) -> IndexReader | None:
+    """Return the index of an old file that has not got its number, for the supervisor was killed when it rotated."""
+    index = _open_index(path)
+    if index is not None and (index.header.device, index.header.inode) != identity:
+        index.close()
+        return None
+    return index
 
 
 def open_current(path: str, index_path: str) -> Segment | None:
@@ -250,6 +261,9 @@ def open_rotated(path: str, index_path: str, serial: int) -> Segment | None:
         except OSError:
             continue
         index = _open_rotated_index(index_path, serial)
+        if index is None and not compressed:
+            status = os.fstat(fd)
+            index = _index_left_behind(index_path, (status.st_dev, status.st_ino))
         return Segment(fd, index=index, serial=serial, compressed=compressed)
     return None
 
@@ -262,6 +276,9 @@ def rotated_serials(path: str, index_path: str) -> list[int]:
     """
     indexed = all_serials(index_path)
     logs = all_serials(path)
+    unfinished = interrupted(path, index_path)
+    if unfinished is not None:
+        indexed.add(unfinished)
     return [*sorted(logs - indexed, key=lambda serial: (_mtime(path, serial), serial)), *sorted(logs & indexed)]
 
 

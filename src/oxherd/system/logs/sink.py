@@ -245,7 +245,12 @@ class LogSink:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def _watch(self, pipe: OutputPipe) -> None:
-        self._loop.watch_read(pipe.fd, lambda: self._on_readable(pipe))
+        try:
+            self._loop.watch_read(pipe.fd, lambda: self._on_readable(pipe))
+        except OSError:
+            # No room in the epoll; epoll_ctl(2). Read by the clock, like a busy one, until there is.
+            self._parked.append(pipe)
+            self._schedule(0.0)
 
     def _on_readable(self, pipe: OutputPipe) -> None:
         if self._hold_back():

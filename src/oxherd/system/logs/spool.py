@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AREA", "AREA_NAME", "DONE", "HEADER", "MAGIC_AT", "NONCE", "PIPE_READ", "PipeSpool", "Spool"]
 
-# The most that is read at once. What is larger does not stay in the processor's cache on its way, and costs more.
+# The most that is read at once. Larger reads were measured to save nothing.
 PIPE_READ = 64 * 1024
 
 AREA = PIPE_READ
