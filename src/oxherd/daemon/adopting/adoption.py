@@ -381,6 +381,7 @@ def _claim(survivor: Survivor) -> rules.Claim:
         generation=remembered.generation,
         current=record.current,
         running=remembered.state is State.RUNNING,
+        candidate=record.candidate,
         serial=survivor.place.serial,
     )
 
