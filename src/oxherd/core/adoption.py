@@ -149,6 +149,7 @@ class Claim:
         generation: Its generation.
         current: Whether it had the place of its slot.
         running: Whether it was up, and not on its way up or down.
+        candidate: Whether a reload that was not over, or a replacement, had brought it.
         serial: Tells the instances of a slot apart.
     """
 
@@ -156,6 +157,7 @@ class Claim:
     generation: int
     current: bool
     running: bool
+    candidate: bool = False
     serial: int = 0
 
 
@@ -163,13 +165,17 @@ def generation_to_keep(accepted: int, claims: Iterable[Claim]) -> int:
     """Return the generation in which a process goes on whose reload was cut off by the death of its supervisor.
 
     A newer generation that has taken the place of a slot has been proven by its canary: the reload is finished. One that has
-    not is taken back, and the accepted one goes on.
+    not is taken back, and the accepted one goes on. So it does where a reload brought instances of it: then it was failing, and
+    was being taken back already.
 
     Args:
         accepted: The generation that was accepted last.
         claims: The instances that live.
     """
-    proven = (claim.generation for claim in claims if claim.current and claim.running)
+    known = tuple(claims)
+    if any(claim.candidate and claim.generation == accepted for claim in known):
+        return accepted
+    proven = (claim.generation for claim in known if claim.current and claim.running)
     return max((generation for generation in proven if generation > accepted), default=accepted)
 
 

@@ -785,6 +785,30 @@ def test_a_reload_that_was_cut_off_is_taken_back_or_finished(bench, port, moment
     assert set(generations(bench).values()) == {bench.instance("web").process.latest_generation}
 
 
+def test_a_reload_that_was_being_taken_back_is_not_finished(bench, port):
+    """Its first slot had been moved and its second one failed: code that does not work replaces nothing, whoever dies."""
+    before, _ = reload_until(bench, port, "first slot moved")
+    bench.system.clients.clear()
+    bench.loop.advance(1)
+    second = bench.system.process(104)
+    bench.system.accepts = dict.fromkeys(range(105, 200), False)
+    bench.system.end(second, FAILED)
+    for _ in range(50):
+        if bench.system.launched[-1].pid > 104:
+            break
+        bench.loop.advance(0.1)
+    assert bench.system.launched[-1].pid > 104, bench.events()
+    assert sorted(generations(bench).values()) == [1, 2]
+    bench.succeed()
+    bench.system.accepts.clear()
+    bench.loop.advance(60)
+    assert generations(bench) == {0: 1, 1: 1}
+    assert bench.status() == {"web:0": "running", "web:1": "running"}
+    process = bench.instance("web").process
+    assert (process.generation, process.others) == (1, [])
+    assert encode(process.spec) == encode(before)
+
+
 def test_a_stop_that_ended_a_reload_holds(bench, port):
     """Instances of two generations are on their way down; none of them is brought up to the other's."""
     reload_until(bench, port, "first slot moved")

@@ -8,8 +8,11 @@ import socket
 
 import pytest
 
+from oxherd.config.model import StopSpec
 from oxherd.control.protocol import request_line
 from oxherd.control.request import Request
+from oxherd.daemon.records import other_specs
+from oxherd.errors import UsageError
 from support.workbench import Answer, Workbench, spec
 
 
@@ -91,3 +94,36 @@ def test_what_is_started_while_it_is_deleted_is_not_forgotten(bench):
     assert delete.failed == {"a": "it was started again meanwhile"}
     assert start.failed == {}
     assert bench.status() == {"a": "running", "b": "running"}
+
+
+def test_settings_that_an_instance_still_runs_under_are_kept_until_its_end(bench):
+    """Whoever supervises it next stops it by its own stop timeout, not by that of an oxfile it does not run under yet."""
+    old = spec("web", instances=2, stop=StopSpec(timeout=77.0))
+    bench.up(old)
+    new = spec("web", instances=2, stop=StopSpec(timeout=5.0))
+    answer = bench.ask("start", new)
+    assert "older settings" in str(answer.value or answer.steps)
+    stack = bench.assembly.keeper.stack(bench.path)
+    process = stack.processes["web"]
+    process.spec = new
+    bench.assembly.records.save(stack)
+    bench.loop.advance(0)
+    keys = {handle.key for handle in process.instances.values()}
+    assert other_specs(record(bench), "web") == dict.fromkeys(keys, old)
+    assert other_specs(record(bench), "none") == {}
+    assert other_specs({}, "web") == {}
+    bench.ask("restart", names=["web:0"])
+    bench.loop.advance(1)
+    assert other_specs(record(bench), "web") == {process.instances[1].key: old}
+    bench.ask("restart")
+    bench.loop.advance(1)
+    assert "others" not in record(bench)["processes"]["web"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [[], {"web": []}, {"web": {"others": []}}, {"web": {"others": {"key": 1}}}, {"web": {"others": {"key": {}}}}],
+)
+def test_settings_that_cannot_be_read_are_an_error_and_no_guess(damage):
+    with pytest.raises((TypeError, ValueError, KeyError, UsageError)):
+        other_specs({"processes": damage}, "web")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oxherd.config.model import Oxfile
 from oxherd.core.adoption import Remembered
 from oxherd.core.exits import ExitStatus
 from oxherd.core.instance import Desired, Reason, State
@@ -142,8 +143,6 @@ def test_every_instance_comes_back_as_it_was(tmp_path_factory, fields):
 
 
 def _oxfile(bench):
-    from oxherd.config.model import Oxfile
-
     return Oxfile(path=bench.path, name="shop", processes=(spec("web"),))
 
 

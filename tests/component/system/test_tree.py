@@ -289,74 +289,6 @@ def test_a_process_whose_first_thread_ended_still_lives(shop):
     assert not dead.living
 
 
-@contextlib.contextmanager
-def no_descriptors():
-    """Leave this process without a single descriptor to open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
-    fillers = [os.open("/dev/null", os.O_RDONLY) for _ in range(highest + 1)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(fillers) + 1, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for fd in fillers:
-            os.close(fd)
-
-
-def test_who_cannot_be_looked_for_is_not_said_to_be_gone(shop, orphans_fall_here):
-    """Without descriptors there is nothing to be seen of /proc: an error, never an empty answer."""
-    launch = shop.launch(*programs.PYTHON, programs.DAEMON, env=marked())
-    (escaped,) = ready(shop)
-    shop.ended(launch)
-    until(lambda: orphans(shop, launch) == [escaped])
-    machine = Machine()
-    with no_descriptors():
-        for look in (
-            tree.ProcessTable.scan,
-            lambda: tree.children(os.getpid()),
-            lambda: tree.descendants(os.getpid()),
-            lambda: machine.survey(()),
-            lambda: machine.leftovers(MARK, launch.pid, (), ()),
-            lambda: machine.sample(os.getpid()),
-            lambda: mark_of(escaped, insist=True),
-            lambda: identity.pids(insist=True),
-            lambda: tree.kill_all([escaped], signal.SIGKILL),
-        ):
-            with pytest.raises(OSError, match="Too many open files"):
-                look()
-        trouble = machine.kill_all([escaped], signal.SIGKILL)
-        assert trouble is not None
-        assert trouble.errno == errno.EMFILE
-        assert machine.start_ticks(escaped) == 0
-        assert not machine.catches(escaped, signal.SIGTERM)
-    assert orphans(shop, launch) == [escaped]
-    assert machine.kill_all([escaped], signal.SIGKILL) is None
-    until(lambda: not orphans(shop, launch))
-
-
-def test_who_may_not_be_signalled_is_told_and_the_others_have_it(shop, monkeypatch):
-    """A program that became another user (sudo) is out of reach; that keeps nobody else alive."""
-    first = shop.launch("sleep", "1000")
-    second = shop.launch("sleep", "1000")
-    send = signal.pidfd_send_signal
-
-    def refused(pidfd, signum):
-        info = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
-        if f"Pid:\t{first.pid}\n" in info:
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-        send(pidfd, signum)
-
-    monkeypatch.setattr(signal, "pidfd_send_signal", refused)
-    with pytest.raises(PermissionError):
-        tree.send(first.pid, first.pidfd, signal.SIGKILL)
-    with pytest.raises(PermissionError):
-        tree.kill_all([first.pid, second.pid], signal.SIGKILL)
-    monkeypatch.undo()
-    assert shop.ended(second).signal == signal.SIGKILL
-    assert tree.kill_all([first.pid], signal.SIGKILL) == 1
-
-
 # -- what an earlier supervisor had started ---------------------------------------------------------------------------
 
 # Starts a program as a supervisor does, in a session of its own, says its pid, and waits to be killed.
@@ -439,3 +371,71 @@ def test_the_session_of_a_stranger_who_has_the_number_now_is_not_touched(shop):
             os.kill(pid, signal.SIGKILL)
         stranger.wait()
         stranger.stdout.close()
+
+
+@contextlib.contextmanager
+def no_descriptors():
+    """Leave this process without a single descriptor to open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+    fillers = [os.open("/dev/null", os.O_RDONLY) for _ in range(highest + 1)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(fillers) + 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fillers:
+            os.close(fd)
+
+
+def test_who_cannot_be_looked_for_is_not_said_to_be_gone(shop, orphans_fall_here):
+    """Without descriptors there is nothing to be seen of /proc: an error, never an empty answer."""
+    launch = shop.launch(*programs.PYTHON, programs.DAEMON, env=marked())
+    (escaped,) = ready(shop)
+    shop.ended(launch)
+    until(lambda: orphans(shop, launch) == [escaped])
+    machine = Machine()
+    with no_descriptors():
+        for look in (
+            tree.ProcessTable.scan,
+            lambda: tree.children(os.getpid()),
+            lambda: tree.descendants(os.getpid()),
+            lambda: machine.survey(()),
+            lambda: machine.leftovers(MARK, launch.pid, (), ()),
+            lambda: machine.sample(os.getpid()),
+            lambda: mark_of(escaped, insist=True),
+            lambda: identity.pids(insist=True),
+            lambda: tree.kill_all([escaped], signal.SIGKILL),
+        ):
+            with pytest.raises(OSError, match="Too many open files"):
+                look()
+        trouble = machine.kill_all([escaped], signal.SIGKILL)
+        assert trouble is not None
+        assert trouble.errno == errno.EMFILE
+        assert machine.start_ticks(escaped) == 0
+        assert not machine.catches(escaped, signal.SIGTERM)
+    assert orphans(shop, launch) == [escaped]
+    assert machine.kill_all([escaped], signal.SIGKILL) is None
+    until(lambda: not orphans(shop, launch))
+
+
+def test_who_may_not_be_signalled_is_told_and_the_others_have_it(shop, monkeypatch):
+    """A program that became another user (sudo) is out of reach; that keeps nobody else alive."""
+    first = shop.launch("sleep", "1000")
+    second = shop.launch("sleep", "1000")
+    send = signal.pidfd_send_signal
+
+    def refused(pidfd, signum):
+        info = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+        if f"Pid:\t{first.pid}\n" in info:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        send(pidfd, signum)
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refused)
+    with pytest.raises(PermissionError):
+        tree.send(first.pid, first.pidfd, signal.SIGKILL)
+    with pytest.raises(PermissionError):
+        tree.kill_all([first.pid, second.pid], signal.SIGKILL)
+    monkeypatch.undo()
+    assert shop.ended(second).signal == signal.SIGKILL
+    assert tree.kill_all([first.pid], signal.SIGKILL) == 1

@@ -7,6 +7,7 @@ that was cut off is finished or taken back. All of it happens before the supervi
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from oxherd.core import adoption as rules
@@ -20,6 +21,7 @@ from oxherd.daemon.handles import InstanceHandle, life_policy
 from oxherd.daemon.operations import Goal, Operation, Target
 from oxherd.daemon.records import other_specs
 from oxherd.system.identity import read_stat
+from oxherd.system.passed_handle import PassedHandle
 from oxherd.system.spawn import Launch
 
 TYPE_CHECKING = False
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from oxherd.core.instance import Instance
     from oxherd.daemon.handles import ProcessHandle, StackHandle
     from oxherd.daemon.operations import Outcome
+    from oxherd.daemon.remembering import InstanceRecord
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.supervisor import Supervisor
 
@@ -169,6 +172,8 @@ class Adoption:
                 # Nothing may start in its place before a candidate is gone that cannot be beside it.
                 holding[slot] = _candidate(survivor, survivors) or survivor
         for survivor in sorted(survivors, key=lambda one: one.place.serial):
+            if not survivor.alive:
+                _remove_files(survivor.record)
             survivor.chosen = holding.get(survivor.place.slot) is survivor
             if survivor.chosen or survivor.alive:
                 self._make(process, survivor, specs.get(survivor.key, process.spec))
@@ -354,6 +359,13 @@ def _descends(pid: int, roots: Container[int]) -> bool:
     return False
 
 
+def _remove_files(record: InstanceRecord) -> None:
+    """Nobody listens any more where one that is gone had its private listener and its door."""
+    for path in filter(None, (record.private, record.door)):
+        with contextlib.suppress(OSError):  # a read-only disk: it leads nowhere
+            PassedHandle.again((), path).close()
+
+
 def _candidate(displaced: Survivor, survivors: list[Survivor]) -> Survivor | None:
     """Return what a reload had started in the place of one that it had stopped for that, as far as anything of it is there."""
     if not displaced.record.displaced:
@@ -369,6 +381,7 @@ def _claim(survivor: Survivor) -> rules.Claim:
         generation=remembered.generation,
         current=record.current,
         running=remembered.state is State.RUNNING,
+        candidate=record.candidate,
         serial=survivor.place.serial,
     )
 

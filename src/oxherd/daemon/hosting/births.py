@@ -49,6 +49,7 @@ class Births:
         zygotes: Fork the others.
         directory: Where private listeners and doors have their files.
         said: Takes what a worker says.
+        remember: Writes an instance down: its files are known before its process is there.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Births:
         zygotes: Zygotes,
         directory: str,
         said: Said,
+        remember: Callable[[InstanceHandle], None],
     ) -> None:
         """Keep the parts."""
+        self._remember = remember
         self._loop = loop
         self._system = system
         self._sinks = sinks
@@ -149,6 +152,8 @@ class Births:
         handle.pipes = [sink.open_pipe(handle.slot)]
         if error_sink is not None:
             handle.pipes.append(error_sink.open_pipe(handle.slot))
+        # A supervisor that dies before the fork is answered leaves a stray, which is killed and removes no files.
+        self._remember(handle)
 
     def _heard(self, handle: InstanceHandle, worker: WorkerHandle, message: Message, fds: list[int]) -> None:
         for fd in fds:

@@ -90,6 +90,7 @@ class Hosting:
             zygotes=self.zygotes,
             directory=directory,
             said=self._said,
+            remember=supervisor.remember,
         )
         self.lending = Lending(self.serves, supervisor.announce)
         self.pulses = Pulses(supervisor, self)
