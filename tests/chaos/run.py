@@ -19,7 +19,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chaos.actions import Done
+    from chaos.action import Done
     from chaos.traffic import Verdict
 
 __all__ = ["Options", "Outcome", "Run", "Violation", "choose"]

@@ -7,7 +7,7 @@ import shutil
 import signal
 
 from chaos import run
-from chaos.actions import Action, Done
+from chaos.action import Action, Done
 from chaos.run import Options, Run
 from support.waiting import wait_gone
 
