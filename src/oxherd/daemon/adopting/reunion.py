@@ -39,6 +39,7 @@ __all__ = ["Reunion"]
 # Seconds all doors together get.
 _PATIENCE = 1.0
 _SIGKILL = 9
+_UP = frozenset({State.STARTING, State.RUNNING})
 
 
 class Reunion:
@@ -161,7 +162,7 @@ class Reunion:
             handle = survivor.handle
             if handle is not None and survivor.alive and handle.worker is not None:
                 self._go_on(hosting, survivor, handle)
-            elif handle is not None and survivor.alive and handle.spec.hosted:
+            elif handle is not None and survivor.alive and handle.spec.hosted and handle.machine.state in _UP:
                 # It serves, but nobody can tell it anything but to go.
                 self._supervisor.feed(handle, Restart())
         for host in hosting.hosts():
