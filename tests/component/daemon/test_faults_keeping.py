@@ -204,7 +204,7 @@ def test_remains_are_looked_for_until_that_can_be_done(loop):
 def test_remains_that_are_out_of_reach_are_tried_again(loop):
     machine = Machine()
     machine.unreachable = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-    end_remains(loop, machine, Children(loop, machine, lambda: None), "a/b/0/1", 5)
+    end_remains(loop, machine, Children(loop, machine, lambda: None), mark="a/b/0/1", main_pid=5)
     assert machine.killed == []
     loop.advance(LOOK_AGAIN)
     assert machine.killed == [(77, 9)]
