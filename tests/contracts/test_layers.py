@@ -12,7 +12,7 @@ LAYERS = (
     {"programs"},
     {"config"},
     {"core"},
-    {"errors", "units"},
+    {"deferred", "errors", "units"},
 )
 # What runs inside the interpreter of an app, where nothing of Oxherd is installed.
 ISLANDS = {"host", "kit"}

@@ -59,6 +59,14 @@ def test_the_supervisor_imports_nothing_heavy(module):
     assert not loaded & HEAVY
 
 
+def test_nobody_needs_what_is_deferred():
+    """One dataclass without a text is enough to load the whole grammar of Python."""
+    code = "from oxherd.deferred import UNNEEDED, defer; defer(*UNNEEDED); import oxherd.daemon.main"
+    loaded = loaded_by(f"sys; {code}")
+    assert "oxherd.daemon.main" in loaded
+    assert not loaded & {"ast", "dis", "linecache", "tokenize", "encodings.idna"}
+
+
 @pytest.mark.parametrize("module", ["oxherd.cli.quick"])
 def test_status_needs_no_command_line_library(module):
     """`oxherd status` is run by people in a hurry and by scripts in a loop."""

@@ -1,10 +1,13 @@
-"""``python -m oxherd.daemon``."""
+"""The program of the supervisor: ``python -m oxherd.daemon``, or by the path of this file, which loads less."""
 
 from __future__ import annotations
 
 import sys
 
-from oxherd.daemon.main import main
+from oxherd.deferred import UNNEEDED, defer
 
 if __name__ == "__main__":
+    defer(*UNNEEDED)
+    from oxherd.daemon.main import main
+
     sys.exit(main(sys.argv[1:]))

@@ -86,7 +86,10 @@ def _become_subreaper_and_exec(arguments: list[str]) -> None:
     from oxherd.system.subreaper import become_subreaper  # noqa: PLC0415 - ctypes must not stay in the supervisor
 
     become_subreaper()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "oxherd.daemon", *arguments])
+    program = os.path.join(os.path.dirname(__file__), "__main__.py")
+    # By its path: what `-m` needs to find a module would stay in the supervisor's memory.
+    how = [program] if os.path.isfile(program) else ["-m", "oxherd.daemon"]
+    os.execv(sys.executable, [sys.executable, "-P", *how, *arguments])
 
 
 def _go_back(inheritance: Inheritance | None, notifier: Notifier, arguments: list[str]) -> None:

@@ -46,6 +46,8 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class _Socket:
+    """One line of a table of the kernel."""
+
     host: str
     inode: bytes
     uid: int
