@@ -41,7 +41,8 @@ def stop_zygote(world: World, rng: Random) -> Done:
     with world.stopped(zygote):
         world.kill(pid)
         world.traffic.answers(WHILE, the_other(service))
-    events = (("ended", service, "SIGKILL"),)
+    # How it ended the zygote alone knows, and if it stands still for long that counts as unknown.
+    events = (("ended", service, ""),)
     what = f"of {service}, pid {zygote}, and SIGKILL of {label}, pid {pid}"
     return Done(what=what, touched=frozenset({label}), gone=frozenset({pid}), events=events)
 

@@ -115,8 +115,8 @@ def test_what_is_run_as_another_user_has_its_rights_alone(ox, reports):
         # No descriptor leads to a file of the supervisor's: output goes through a pipe.
         assert [path for path in found["files"] if str(ox.base / "ox") in path] == [], way
     # What a worker shares with the supervisor it cannot take from under its feet.
-    assert reports["worker-of-forked"]["cut_meters"] == ["EPERM"]
-    assert reports["worker-of-execed"]["cut_meters"] == ["EPERM"]
+    assert set(reports["worker-of-forked"]["cut_meters"]) == {"EPERM"}
+    assert set(reports["worker-of-execed"]["cut_meters"]) == {"EPERM"}
     # Files of the supervisor belong to it, whoever writes through it.
     for name in ("command", "forked", "execed", "job"):
         status = ox.log_path(name).stat()
