@@ -295,6 +295,25 @@ def kill_beat(shop: Shop) -> str:
     return f"kill -9 beat: back in {took}, ticks again (pid {old}, now {row['pid']})"
 
 
+def kill_supervisor(shop: Shop) -> str:
+    """The supervisor itself is killed: all go on without one, and the next command's has adopted them."""
+    before = {name: row["pid"] for name, row in shop.rows().items()}
+    facts = json.loads(shop.oxherd("daemon", "status", "--json"))
+    with Traffic(shop.port, patience=PATIENCE) as traffic:
+        os.kill(facts["pid"], signal.SIGKILL)
+        prepared(shop, place_order(shop, "bread"))
+        since = time.monotonic()
+        after = {name: row["pid"] for name, row in shop.rows().items()}
+        took = elapsed(since)
+    if traffic.lost:
+        raise StepError(f"{len(traffic.lost)} requests were lost, the first: {traffic.lost[0]}")
+    if after != before:
+        raise StepError(f"the pids are not the same: {before}, {after}")
+    return (
+        f"kill -9 of the supervisor: {traffic.answered} requests, none lost; adopted with the next command, in {took}"
+    )
+
+
 def causes(shop: Shop) -> str:
     """`oxherd why` knows the cause."""
     said = shop.oxherd("why", "web:0")
@@ -346,6 +365,7 @@ STORY: tuple[Callable[[Shop], str], ...] = (
     reload_broken,
     kill_worker,
     kill_beat,
+    kill_supervisor,
     causes,
     logs,
     stop,
