@@ -221,6 +221,30 @@ def test_state_of_a_newer_version_is_left_alone_with_what_runs_of_it(ox):
     assert ox.pid("web") == pid
 
 
+def test_a_run_that_was_killed_is_taken_over_by_the_next_run(ox):
+    """Its programs go on, and belong to whoever runs the stack next; a TERM to that one stops them."""
+    ox.oxfile(f'[processes.web]\ncommand = "{program("alone", "lock")}"\n')
+    run = ox.popen("run")
+    assert run.stdout is not None
+    pid = int(next(line for line in run.stdout if " alone " in f" {line} ").split()[-1])
+    run.kill()
+    run.communicate()
+    assert Path(f"/proc/{pid}/stat").exists()
+    again = ox.popen("run")
+    assert again.stdout is not None
+    said = []
+    for line in again.stdout:
+        said.append(line)
+        if "everything is up" in line:
+            break
+    assert any("adopted" in line and str(pid) in line for line in said), said
+    again.terminate()
+    rest, _ = again.communicate()
+    assert again.returncode == 0, rest
+    wait_gone(pid)
+    assert "runs twice" not in "".join(said) + rest
+
+
 # -- hosted -----------------------------------------------------------------------------------------------------------
 
 
