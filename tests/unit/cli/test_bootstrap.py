@@ -155,3 +155,27 @@ def test_wanted_stacks_are_read_over_what_is_damaged(home):
     want(home, "fed", path="/srv/b/oxfile.toml")
     (Path(home.stack("abc")) / "stack.json").write_text("{")
     assert where.wanted_stacks(home) == ["/srv/b/oxfile.toml"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "died"),
+    [
+        ([{"key": "web/0", "pid": os.getpid()}], True),
+        ([{"key": "web/0", "pid": os.getpid()}, {"key": "web/0", "pid": None}], False),
+        ([{"key": "web/0", "pid": None}, {"key": "web/1", "pid": os.getpid()}], True),
+        ([{"key": "web/0", "pid": 2**22 + 1}], False),
+        ([{"key": "web/0", "pid": "1"}, ["web/0", 1]], False),
+        ([], False),
+    ],
+    ids=["runs", "has ended", "one of two", "is gone", "no pid", "nothing"],
+)
+def test_what_is_on_its_way_down_needs_a_supervisor_too(home, lines, died):
+    """Its stop was asked for, so nothing is wanted any more; without a supervisor it might never end."""
+    home.prepare()
+    want(home, wanted=False)
+    leave_stale_socket(home)
+    head = [{"journal": 2, "boot": "x"}]
+    with open(os.path.join(home.state, "instances.jsonl"), "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in [*head, *lines])
+        file.write('{"key": "web/0", "pi')
+    assert where.supervisor_died(home) is died
