@@ -12,10 +12,12 @@ import sys
 import time
 
 from oxherd.control.client import Client
+from oxherd.control.paths import program_words
 from oxherd.control.protocol import error_of
 from oxherd.errors import NoSupervisorError, OxherdError, ProtocolError, SystemFault
 from oxherd.system.identity import lock_holder
 from oxherd.system.notify import SERVICE_VARIABLES
+from oxherd.system.subreaper import subreaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,11 +37,11 @@ _LOG_LINES = 10
 
 
 def daemon_command(*arguments: str) -> list[str]:
-    """Return the command line of a supervisor.
+    """Return the command line of a supervisor, for a process that is a subreaper already.
 
     ``-P`` keeps the caller's directory out of ``sys.path``: a ``json.py`` beside an oxfile is no business of ours.
     """
-    return [sys.executable, "-P", "-m", "oxherd.daemon", "--bootstrap", *arguments]
+    return [sys.executable, "-P", *program_words(), *arguments]
 
 
 def ensure_supervisor(home: Home) -> Client:
@@ -56,6 +58,8 @@ def ensure_supervisor(home: Home) -> Client:
     except NoSupervisorError:
         home.prepare()
     ready, told = os.pipe()
+    # Not first in the child, where only what is loaded already may be used.
+    become = subreaper()
     try:
         with open(home.log, "ab", opener=_private) as log:
             process = subprocess.Popen(
@@ -67,6 +71,7 @@ def ensure_supervisor(home: Home) -> Client:
                 start_new_session=True,
                 cwd="/",
                 env=_environment(os.environ),
+                preexec_fn=become,  # noqa: PLW1509 - one thread, which waits; an interpreter in between would cost 60 ms
             )
     except OSError as error:
         os.close(ready)

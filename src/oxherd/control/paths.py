@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Home", "find_home", "stack_id"]
+__all__ = ["Home", "find_home", "program_words", "stack_id"]
 
 # sun_path is 108 bytes with its NUL; unix(7). A home whose socket would not fit is refused before anything starts.
 _SOCKET_PATH_MAX = 107
@@ -208,6 +208,15 @@ def find_home(environ: Mapping[str, str]) -> Home:
     runtime = environ.get("XDG_RUNTIME_DIR") or f"/tmp/oxherd-{uid}"  # noqa: S108 - ownership is checked by prepare()
     state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     return Home(runtime=os.path.join(runtime, "oxherd"), state=os.path.join(state, "oxherd"))
+
+
+def program_words() -> list[str]:
+    """Return what an interpreter has to be told to run the supervisor's program.
+
+    By its path where there is one: what ``-m`` needs to find a module would stay in the supervisor's memory.
+    """
+    program = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "daemon", "__main__.py")
+    return [program] if os.path.isfile(program) else ["-m", "oxherd.daemon"]
 
 
 def stack_id(path: str) -> str:

@@ -17,7 +17,7 @@ import traceback
 from dataclasses import replace
 
 from oxherd import __version__
-from oxherd.control.paths import Home, find_home
+from oxherd.control.paths import Home, find_home, program_words
 from oxherd.daemon.assembly import ENDING_SIGNALS, Assembly, own_state
 from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
@@ -86,10 +86,7 @@ def _become_subreaper_and_exec(arguments: list[str]) -> None:
     from oxherd.system.subreaper import become_subreaper  # noqa: PLC0415 - ctypes must not stay in the supervisor
 
     become_subreaper()
-    program = os.path.join(os.path.dirname(__file__), "__main__.py")
-    # By its path: what `-m` needs to find a module would stay in the supervisor's memory.
-    how = [program] if os.path.isfile(program) else ["-m", "oxherd.daemon"]
-    os.execv(sys.executable, [sys.executable, "-P", *how, *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", *program_words(), *arguments])
 
 
 def _go_back(inheritance: Inheritance | None, notifier: Notifier, arguments: list[str]) -> None:

@@ -6,8 +6,8 @@ batches, runs them as an operation and answers when that is over.
 
 from __future__ import annotations
 
-from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
+from oxherd.daemon.decoding import Decoder
 from oxherd.daemon.hooks import Offer
 from oxherd.daemon.looking import Looking, names_of
 from oxherd.daemon.operations import Operation
@@ -70,6 +70,7 @@ class Verbs:
         self._hooks = hooks
         self._shutdown = shutdown
         self._upgrade = upgrade
+        self._decoder = Decoder()
         self._verbs: dict[str, Callable[[Args, Reply], None]] = {
             **Looking(supervisor=supervisor, keeper=keeper, sinks=sinks, cards=cards, facts=facts).verbs,
             "start": self._start,
@@ -121,7 +122,7 @@ class Verbs:
         if not isinstance(table, dict):
             return self._stack(args), []
         return self._keeper.register(
-            decode(Oxfile, table),
+            self._decoder.decode(table),
             _environment(args),
             update_env=args.get("update_env") is True,
             running_too=running_too,
@@ -223,7 +224,7 @@ class Verbs:
         )
 
         table = args.get("oxfile")
-        oxfile = decode(Oxfile, table) if isinstance(table, dict) else None
+        oxfile = self._decoder.decode(table) if isinstance(table, dict) else None
         stack = self._keeper.find(str(args["stack"] if oxfile is None else oxfile.path))
         if stack is None:
             self._start(args, reply)
@@ -264,7 +265,7 @@ class Verbs:
     def _hooks_before(self, args: Args, *, reload: bool) -> list[Hook]:
         """Return the hooks of the generations that a restart or reload begins, with the settings it brings."""
         table = args.get("oxfile")
-        oxfile = decode(Oxfile, table) if isinstance(table, dict) else None
+        oxfile = self._decoder.decode(table) if isinstance(table, dict) else None
         stack = self._keeper.find(str(args["stack"] if oxfile is None else oxfile.path))
         if oxfile is not None:
             self._keeper.refuse_foreign_users(oxfile)
@@ -303,7 +304,7 @@ class Verbs:
 
     def _apply(self, args: Args, reply: Reply) -> None:
         self._not_while_reloading(args, "apply")
-        oxfile = decode(Oxfile, _object(args["oxfile"]))
+        oxfile = self._decoder.decode(_object(args["oxfile"]))
         self._keeper.refuse_foreign_users(oxfile)
         known = self._keeper.find(oxfile.path)
         hooks: list[Hook] = []
@@ -347,6 +348,7 @@ class Verbs:
         names = [unit.process.name for unit in units]
 
         def then(_outcome: Outcome) -> dict[str, object]:
+            self._decoder.forget(stack.path)
             return {"deleted": self._keeper.forget(stack, names)}
 
         self._run(self._keeper.stop(stack, units), reply, notes=[], then=then)

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["become_subreaper", "is_subreaper"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["become_subreaper", "is_subreaper", "subreaper"]
 
 # linux/prctl.h.
 _PR_SET_CHILD_SUBREAPER = 36
@@ -21,13 +25,22 @@ def become_subreaper() -> bool:
     Returns:
         Whether it is so now. PID 1 is it by nature; without Linux nobody is.
     """
-    import ctypes  # noqa: PLC0415 - only the bootstrap pays for it
+    return subreaper()() == 0 or os.getpid() == 1
+
+
+def subreaper() -> Callable[[], int]:
+    """Return a function that makes its process a subreaper and returns 0 if it is one; safe between fork and exec."""
+    import ctypes  # noqa: PLC0415 - only who is about to become, or to start, a supervisor pays for it
 
     try:
         prctl = ctypes.CDLL(None, use_errno=True).prctl
     except (AttributeError, OSError):
-        return os.getpid() == 1
-    return prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 or os.getpid() == 1
+        return lambda: -1
+
+    def become() -> int:
+        return int(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+    return become
 
 
 def is_subreaper() -> bool:

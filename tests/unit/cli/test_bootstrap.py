@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import oxherd.daemon
 from oxherd.cli import bootstrap, where
 from oxherd.control.client import Client
 from oxherd.errors import NoSupervisorError, SystemFault
@@ -42,9 +43,7 @@ def test_the_command_line_is_that_of_the_supervisor_outside_the_callers_director
     assert bootstrap.daemon_command("--ready-fd", "5") == [
         sys.executable,
         "-P",
-        "-m",
-        "oxherd.daemon",
-        "--bootstrap",
+        os.path.join(os.path.dirname(oxherd.daemon.__file__), "__main__.py"),
         "--ready-fd",
         "5",
     ]

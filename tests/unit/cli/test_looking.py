@@ -12,6 +12,7 @@ import pytest
 from oxherd import __version__, errors
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
+from oxherd.control.paths import program_words
 
 UNKNOWN = errors.UsageError("the stack of x is not known to the supervisor", code="OX210")
 
@@ -323,12 +324,14 @@ def exec_seen(monkeypatch):
         raise Became(path, argv)
 
     monkeypatch.setattr(os, "execv", become)
+    # The test run itself is to stay as it is.
+    monkeypatch.setattr("oxherd.system.subreaper.become_subreaper", lambda: True)
 
 
 def test_daemon_run_becomes_the_supervisor(oxherd, exec_seen, folder):
     with pytest.raises(Became) as caught:
         oxherd("daemon", "run")
-    assert caught.value.args == (sys.executable, [sys.executable, "-P", "-m", "oxherd.daemon", "--bootstrap"])
+    assert caught.value.args == (sys.executable, [sys.executable, "-P", *program_words()])
 
 
 def became(oxherd, *words):
@@ -344,7 +347,7 @@ def became(oxherd, *words):
 def test_run_becomes_the_supervisor_of_the_stack(oxherd, exec_seen, shop, monkeypatch):
     monkeypatch.setenv("ONLY_HERE", "1")
     argv, job = became(oxherd, "run")
-    assert argv[1:7] == ["-P", "-m", "oxherd.daemon", "--bootstrap", "--run", shop]
+    assert argv[1:5] == ["-P", *program_words(), "--run", shop]
     assert "--color" not in argv
     assert job["env"]["ONLY_HERE"] == "1"
     assert [process.name for process in decode(Oxfile, job["oxfile"]).processes] == ["web", "worker"]

@@ -33,8 +33,10 @@ def run() -> int:
     For systemd and the like; stacks that are wanted come up. `oxherd start` runs it in the background by itself.
     """
     from oxherd.cli.bootstrap import daemon_command  # noqa: PLC0415 - not for --help
+    from oxherd.system.subreaper import become_subreaper  # noqa: PLC0415 - not for --help
 
     sys.stdout.flush()
+    become_subreaper()  # which outlives the exec
     command = daemon_command()
     os.execv(command[0], command)
 

@@ -80,6 +80,7 @@ def _become(oxfile: Oxfile, names: tuple[str, ...], *, no_color: bool) -> int:
     """Replace this process by the supervisor, which reads what to run from an inherited descriptor."""
     from oxherd.cli.bootstrap import daemon_command  # noqa: PLC0415 - not for --help
     from oxherd.config.codec import encode  # noqa: PLC0415 - not for --help
+    from oxherd.system.subreaper import become_subreaper  # noqa: PLC0415 - not for --help
 
     job = json.dumps({"oxfile": encode(oxfile), "env": dict(os.environ), "names": list(names)}).encode()
     arguments = ["--run", oxfile.path, "--spec-fd", str(_inherited(job))]
@@ -88,6 +89,7 @@ def _become(oxfile: Oxfile, names: tuple[str, ...], *, no_color: bool) -> int:
     if no_color:
         arguments += ["--color", "never"]
     sys.stdout.flush()
+    become_subreaper()  # which outlives the exec
     command = daemon_command(*arguments)
     os.execv(command[0], command)
 

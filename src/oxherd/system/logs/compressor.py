@@ -52,6 +52,8 @@ class Compressor:
 
     def sweep(self) -> None:
         """Remove what dead helpers have left half done."""
+        if not self._rotation.numbered:
+            return  # of a log that was never rotated nothing can be half done
         for path in (self._path, self._index_path):
             for serial in find_serials(path, PARTIAL):
                 source = rotated(path, serial)

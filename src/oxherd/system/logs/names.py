@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["COMPRESSED", "PARTIAL", "all_serials", "exists", "find_serials", "for_instance", "rotated"]
+__all__ = ["COMPRESSED", "PARTIAL", "all_serials", "exists", "find_serials", "for_instance", "names_beside", "rotated"]
 
 COMPRESSED = ".gz"
 PARTIAL = ".gz.tmp"
@@ -20,15 +20,25 @@ def rotated(path: str, serial: int) -> str:
     return f"{path}.{serial}"
 
 
-def find_serials(path: str, suffix: str = "") -> list[int]:
-    """Return the numbers N for which ``path.N`` plus ``suffix`` exists, lowest first; none if the directory is not there."""
+def names_beside(path: str) -> list[str]:
+    """Return the names in the directory of a log; none if it is not there."""
+    try:
+        return os.listdir(os.path.dirname(path) or ".")
+    except OSError:
+        return []
+
+
+def find_serials(path: str, suffix: str = "", names: list[str] | None = None) -> list[int]:
+    """Return the numbers N for which ``path.N`` plus ``suffix`` exists, lowest first; none if the directory is not there.
+
+    Args:
+        path: The log.
+        suffix: What comes behind the number.
+        names: The names in its directory, where they are known: there may be thousands of them, and as many logs to open.
+    """
     prefix = os.path.basename(path) + "."
     serials: list[int] = []
-    try:
-        names = os.listdir(os.path.dirname(path) or ".")
-    except OSError:
-        return serials
-    for name in names:
+    for name in names_beside(path) if names is None else names:
         if name.startswith(prefix) and name.endswith(suffix):
             number = name[len(prefix) : len(name) - len(suffix)]
             # No leading zeros: 7 and 07 would be two files with one number.
@@ -37,9 +47,10 @@ def find_serials(path: str, suffix: str = "") -> list[int]:
     return sorted(serials)
 
 
-def all_serials(path: str) -> set[int]:
-    """Return the numbers N for which there is a ``path.N``, compressed or not."""
-    return {*find_serials(path), *find_serials(path, COMPRESSED)}
+def all_serials(path: str, names: list[str] | None = None) -> set[int]:
+    """Return the numbers N for which there is a ``path.N``, compressed or not; ``names`` as in `find_serials`."""
+    names = names_beside(path) if names is None else names
+    return {*find_serials(path, names=names), *find_serials(path, COMPRESSED, names)}
 
 
 def exists(path: str, serial: int) -> bool:

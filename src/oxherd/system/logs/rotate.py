@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oxherd.system.logs.index import IndexHeader, IndexReader, announce, interrupted
-from oxherd.system.logs.names import COMPRESSED, all_serials, exists, rotated
+from oxherd.system.logs.names import COMPRESSED, all_serials, exists, names_beside, rotated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Rotation:
         keep: How many old files are kept.
     """
 
-    __slots__ = ("_index_path", "_keep", "_path", "kept", "serial")
+    __slots__ = ("_index_path", "_keep", "_path", "kept", "numbered", "serial")
 
     def __init__(self, path: str, index_path: str, keep: int) -> None:
         """Remember the paths; `adopt` looks at the disk."""
@@ -34,12 +34,16 @@ class Rotation:
         self._keep = keep
         self.kept: list[int] = []
         self.serial = 1
+        self.numbered = False  # whether there were old files, anybody's, when the log was opened
 
     def adopt(self, file: LogFile) -> IndexHeader:
         """Find out the number of the file that has just been opened; returns what its index has to say of it."""
         self._finish_turn()
-        indexed = all_serials(self._index_path)
-        logs = all_serials(self._path)
+        names = names_beside(self._path)
+        together = os.path.dirname(self._path) == os.path.dirname(self._index_path)
+        indexed = all_serials(self._index_path, names if together else None)
+        logs = all_serials(self._path, names)
+        self.numbered = bool(indexed or logs)
         self.kept = sorted(indexed & logs)
         for serial in indexed - logs:
             _remove(rotated(self._index_path, serial))
