@@ -130,7 +130,10 @@ def driven(port: int, load: Load, seconds: float) -> dict[str, float]:
         words = [str(executable("wrk")), "-t1", f"-c{load.connections}", f"-d{max(1, round(seconds))}s", "--timeout"]
         words += ["10s", "-s", str(BENCH / "wrk" / "load.lua"), f"http://127.0.0.1:{port}{load.path}"]
     asked = {"WRK_METHOD": load.method, "WRK_BODY": str(load.body), "WRK_CLOSE": str(int(load.close))}
-    done = subprocess.run(words, env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    # A session of its own, as the servers have.
+    done = subprocess.run(
+        words, env={**os.environ, **asked}, capture_output=True, text=True, check=False, start_new_session=True
+    )
     line = done.stdout.rpartition("RESULT ")[2]
     if done.returncode or not line.strip().startswith("{"):
         raise RuntimeError(f"{words[0].rpartition('/')[2]}: {(done.stderr or done.stdout).strip()[-200:]}")

@@ -87,8 +87,12 @@ class Service:
 
     def spawn(self, *words: str, cwd: Path = APPS) -> subprocess.Popen[bytes]:
         """Start a program whose words go to the log."""
+        # A session each: sched_autogroup_enabled shares processors out by session, sched(7). In that of the client
+        # some servers would be preempted by it less than those that make a session of their own.
         with self.log.open("ab") as log:
-            return subprocess.Popen(words, cwd=cwd, env=self.env, stdout=log, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                words, cwd=cwd, env=self.env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     @property
     def argv(self) -> list[str]:
