@@ -13,7 +13,7 @@ from frame.session import Options, run
 from frame.table import table
 
 # A kind is a module: ``PACKAGES`` (Python packages whose versions are kept) and ``measures(*, quick)``.
-KINDS = ("supervisors", "workers", "serving", "logs", "scale")
+KINDS = ("supervisors", "workers", "serving", "loss", "logs", "scale")
 
 
 def main() -> int:

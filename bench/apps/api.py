@@ -47,5 +47,6 @@ async def pid() -> PlainTextResponse:
 
 @app.get("/busy")
 async def busy() -> PlainTextResponse:
-    time.sleep(0.02)  # the whole worker, so that a burst of requests meets all of them
+    # The whole worker, so that a burst of requests meets all of them.
+    time.sleep(0.02)  # noqa: ASYNC251
     return PlainTextResponse(str(os.getpid()))

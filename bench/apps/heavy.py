@@ -1,5 +1,6 @@
 """A service that has grown: seconds of imports, about 100 MB; FastAPI, SQLAlchemy, pandas, 500 models, a table in memory."""
 
+import itertools
 import os
 import time
 
@@ -45,14 +46,12 @@ def add_route(number):
 for number in range(500):
     add_route(number)
 
-turn = 0
+TURN = itertools.count()
 
 
 @app.get("/")
 async def price():
-    global turn
-    turn += 1
-    return PRICES[turn * 7919 % len(PRICES)]
+    return PRICES[next(TURN) * 7919 % len(PRICES)]
 
 
 @app.get("/pid")
@@ -62,5 +61,6 @@ async def pid():
 
 @app.get("/busy")
 async def busy():
-    time.sleep(0.02)  # the whole worker, so that a burst of requests meets all of them
+    # The whole worker, so that a burst of requests meets all of them.
+    time.sleep(0.02)  # noqa: ASYNC251
     return PlainTextResponse(str(os.getpid()))

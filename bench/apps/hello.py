@@ -15,9 +15,9 @@ async def app(scope, receive, send):
             await send({"type": "http.response.body", "body": b"Hello, world!"})
             return
         if path == "/busy":
-            time.sleep(0.02)
+            time.sleep(0.02)  # noqa: ASYNC251 - to hold it is what it is for
         elif path == "/block":
-            time.sleep(1000)
+            time.sleep(1000)  # noqa: ASYNC251
         body = str(os.getpid()).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
