@@ -33,8 +33,12 @@ def spread(values: Sequence[float | Sequence[float]]) -> Spread | None:
 
 
 def best(medians: Mapping[str, float], *, but: str, better: str) -> str | None:
-    """Return the peer with the best median that is not ``but`` (ourselves, under any way to run: ``oxherd ...``)."""
-    others = {name: value for name, value in medians.items() if name != but and not name.startswith(f"{but} ")}
+    """Return the peer with the best median that is not ``but`` (ourselves, under any way to run: ``oxherd ...``).
+
+    What is named ``floor...`` is a limit, not a peer.
+    """
+    none = (f"{but} ", "floor")
+    others = {name: value for name, value in medians.items() if name != but and not name.startswith(none)}
     if not others:
         return None
     return (max if better == "more" else min)(others, key=lambda name: others[name])
