@@ -8,6 +8,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -110,6 +111,20 @@ class Herd:
         wait_for(self.find, "the supervisor's pid")
         self.pid = self.find()
 
+    def expect(self, count: int) -> None:
+        """Wait until it has so many programs, for those that mark nothing before they are told to."""
+        wait_for(lambda: len(self.programs()) >= count, f"{count} programs", deadline=120, every=0.01)
+
+    def programs(self) -> list[int]:
+        """Return the programs that run: what is below it and has the file of marks among its arguments."""
+        needle = str(self.marks.path).encode()
+        found = []
+        for pid in tree(self.pid):
+            with contextlib.suppress(OSError):  # it may end while it is looked at
+                if needle in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    found.append(pid)
+        return found
+
     def empty(self) -> float:
         """Start it without programs; return the seconds from exec until it answers on its control socket."""
         self.configure()
@@ -159,7 +174,7 @@ class Herd:
 
     def own(self) -> list[int]:
         """Return its processes without the programs: the supervisor and its helpers."""
-        programs = {mark.pid for mark in self.marks.look()}
+        programs = set(self.programs())
         return [pid for pid in tree(self.pid) if pid not in programs]
 
     def close(self) -> None:
@@ -168,6 +183,9 @@ class Herd:
         try:
             if pid and alive(pid):
                 self.quit()
+        except (TimeoutError, RuntimeError) as error:
+            # What was measured is measured; that it had to be killed is told.
+            print(f"\n{type(self).__name__}: killed, it did not end when asked: {error}", file=sys.stderr)
         finally:
             if pid and alive(pid):
                 end_tree(pid)
@@ -321,6 +339,11 @@ class Circus(Herd):
 
     def stop(self) -> None:
         self._control("stop")
+
+    def quit(self) -> None:
+        # SIGTERM is not heeded by one whose watchers are stopped.
+        self._control("quit")
+        wait_for(lambda: not alive(self.pid), "the end of circusd", deadline=20)
 
     def rate(self, seconds: float) -> float:
         return self._client(BIN / "python", CLIENTS / "circus_rate.py", self.socket(), seconds)

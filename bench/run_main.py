@@ -12,7 +12,7 @@ from frame.results import write
 from frame.session import Options, run
 from frame.table import table
 
-# A kind is a module: ``PACKAGES`` (Python packages whose versions are kept) and ``measures(*, quick)``.
+# A kind is a module: ``PACKAGES`` (Python packages and other programs whose versions are kept) and ``measures(*, quick)``.
 KINDS = ("supervisors", "workers", "serving", "logs", "scale")
 
 

@@ -20,7 +20,7 @@ from herds import HERDS, OXMGR, Herd, HerdKind
 
 __all__ = ["PACKAGES", "at_size", "figures_at", "measures"]
 
-PACKAGES = ("oxherd", "supervisor", "circus")
+PACKAGES = ("oxherd", "supervisor", "circus", "pm2", "node", "oxmgr")
 # What a supervisor that never looked at its program again would do, in this language: a limit, not a peer.
 FLOOR_LOOP = """
 import subprocess, sys

@@ -29,7 +29,7 @@ int main(int count, char **words) {
     while (access(words[3], F_OK) != 0) usleep(1000);
     if (tell(words[1], index)) return 1;
     for (long number = 0; number < lines; number++)
-        if (printf("%010ld GET /orders/%06ld 200 a line of a log as an app behind a proxy would write it, of common size\n",
+        if (printf("%010ld GET /orders/%06ld 200 a line of logs as an app behind a proxy writes it, of common size\n",
                    number, number % 1000000) < 0) return 1;
     if (fflush(stdout)) return 1;
     if (tell(words[1], index + 1000000)) return 1;
