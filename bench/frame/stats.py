@@ -45,9 +45,11 @@ def best(medians: Mapping[str, float], *, but: str, better: str) -> str | None:
 
 
 def ratio(own: float, other: float) -> float | None:
-    """Return own over other; None where there is nothing to divide by, 1 where both are nothing."""
-    if other == 0:
-        return 1.0 if own == 0 else None
+    """Return own over other; None where there is nothing to divide by (or less: what shrank), 1 where both are equal."""
+    if own == other:
+        return 1.0
+    if other <= 0 or own < 0:
+        return None
     return own / other
 
 
