@@ -56,8 +56,10 @@ class HerdKind:
         try:
             yield herd
         finally:
-            herd.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                herd.close()
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class Herd:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -13,8 +14,9 @@ from frame.places import BENCH, BIN, executable
 
 __all__ = ["load", "machine", "versions"]
 
+PM2 = BENCH / "node_modules" / "pm2" / "package.json"
 # How programs that are no Python packages say their version.
-ASKED = {"pm2": ["--version"], "oxmgr": ["--version"], "node": ["--version"], "wrk": ["-v"], "nginx": ["-v"]}
+ASKED = {"oxmgr": ["--version"], "node": ["--version"], "wrk": ["-v"], "nginx": ["-v"]}
 
 
 def load() -> list[float]:
@@ -53,9 +55,12 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
         # Oxherd answers to the name of Oxmgr too.
         program = BENCH / ".cargo" / "bin" / name if name == "oxmgr" else executable(name)
         if name in packages and program and program.exists():
-            # pm2 greets and starts its daemon for most words, not for this one; wrk exits with 1 after it has said it.
+            # wrk exits with 1 after it has said it.
             told = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
             match = re.search(r"\d+\.\d+(\.\d+)?", told.stdout + told.stderr)
             if match:
                 found[name] = match.group()
+    if "pm2" in packages and PM2.exists():
+        # Asked with `pm2 --version` it would start its daemon, for the user's own home.
+        found["pm2"] = str(json.loads(PM2.read_text())["version"])
     return found
