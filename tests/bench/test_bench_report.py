@@ -11,12 +11,13 @@ import report
 from chart import Bar, chart
 from frame.results import write
 from frame.stats import spread
+from run_main import KINDS
 
 GOALS = tomllib.loads(report.GOALS.read_text())
 
 
 def figure(unit="MB", better="less", **peers):
-    return {"unit": unit, "better": better, "about": "", "peers": peers}
+    return {"unit": unit, "better": better, "about": "", "measure": "at 100", "peers": peers}
 
 
 def results(**figures):
@@ -82,6 +83,14 @@ def test_pages_of_results(tmp_path):
     assert "| memory of the supervisor with 100 processes | 8 MB | 16.5 MB | 60 MB |" in made["README.md"]
 
 
+def test_an_engine_is_compared_with_itself_under_its_own_manager():
+    found = results(rate=figure(**{"oxherd uvicorn": [9], "uvicorn": [10]}), size=figure(**{"oxherd uvicorn": [1]}))
+    pairs = [{"own": "oxherd uvicorn", "against": "uvicorn"}, {"own": "oxherd granian", "against": "granian"}]
+    assert report.paired(pairs, ["rate", "size", "gone"], found).splitlines()[2:] == [
+        "| oxherd uvicorn to uvicorn | 0.90 | - | - |"
+    ]
+
+
 def test_the_readme_keeps_what_is_around_the_marks():
     text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
     rows = [{"kind": "k", "peers": ["oxherd", "a"], "figures": [["size", "Size"], ["gone", "Gone"]]}]
@@ -101,11 +110,18 @@ def test_a_chart_is_the_same_for_the_same_figures_and_takes_any_name():
     assert kinds == ["ours", "peer"]
 
 
-@pytest.mark.parametrize("kind", ["supervisors", "logs", "scale"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_the_report_speaks_of_is_measured(kind):
-    """A goal, a chart or a row of a figure that nobody takes would be missing for ever."""
-    measured = {one.name for measure in importlib.import_module(kind).measures(quick=False) for one in measure.figures}
+    """A goal, a chart or a row of a figure that nobody takes, of a peer there is none of, would be missing for ever."""
+    measures = importlib.import_module(kind).measures(quick=False)
+    measured = {one.name for measure in measures for one in measure.figures}
+    peers = {peer.name for measure in measures for peer in measure.peers}
+    named = {name for goal in GOALS["goal"] if goal["kind"] == kind for name in goal.get("against", [])}
+    named |= {goal.get("own", "oxherd") for goal in GOALS["goal"] if goal["kind"] == kind}
+    named |= {pair[side] for pair in GOALS["pair"] if pair["kind"] == kind for side in ("own", "against")}
+    assert named - peers == set()
     told = {goal["figure"] for goal in GOALS["goal"] if goal["kind"] == kind}
     told |= {name for section in GOALS["section"] if section["kind"] == kind for name in section["charts"]}
+    told |= {name for section in GOALS["section"] if section["kind"] == kind for name in section.get("paired", [])}
     told |= {name for group in GOALS["readme"] if group["kind"] == kind for name, _ in group["figures"]}
     assert told - measured == set()

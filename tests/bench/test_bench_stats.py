@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from frame.stats import best, ratio, rounded, spread
-from frame.table import cell, medians, number, table
+from frame.table import cell, medians, number, table, tables
 
 
 def test_the_median_of_rounds_with_the_least_and_the_greatest():
@@ -68,4 +68,6 @@ def test_the_table_sets_the_best_peer_in_bold():
         "| size, MB | 0.50x, 1 | **1.00x, 2** | 2.00x, 4 | 0.25x, 0.5 |",
         "| rate, a second (more is better) | 2.00x, 8 | - | **1.00x, 4** | - |",
     ]
+    told = {name: {**figure, "measure": "at 1"} for name, figure in figures.items()}
+    assert tables(told) == f"### At 1\n\n{table(figures)}"
     assert medians(figures["rate"]) == {"oxherd": 8, "b": 4}
