@@ -398,7 +398,7 @@ class Assembly:
 
     def close(self) -> None:
         """Close files and sockets."""
-        self.records.flush()
+        self.records.close()
         if self._guard is not None:
             self._guard.close()
         if self._server is not None:

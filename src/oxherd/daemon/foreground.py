@@ -107,6 +107,7 @@ class Foreground:
         self._oxfile = decode(Oxfile, job["oxfile"])
         self._env = {str(key): str(value) for key, value in job["env"].items()}
         self._reloading = False
+        self._spec_fd = -1
         self.echo = Echo(loop=assembly.loop, tags=_tags(self._oxfile), environ=self._env)
 
     def begin(self, inherited: Mapping[str, Mapping[str, int]] | None = None) -> None:
@@ -148,9 +149,11 @@ class Foreground:
     def arguments(self) -> list[str]:
         """Return what another version of this run has to be started with."""
         assert self._stack is not None
+        if self._spec_fd >= 0:
+            os.close(self._spec_fd)  # of an exec that did not come about
         job = {"oxfile": encode(oxfile_of(self._stack)), "env": self._stack.env, "names": list(self._options.names)}
-        spec_fd = nameless(json.dumps(job).encode())
-        words = ["--run", self._options.run or "", "--spec-fd", str(spec_fd), "--color", self._options.color]
+        self._spec_fd = nameless(json.dumps(job).encode())
+        words = ["--run", self._options.run or "", "--spec-fd", str(self._spec_fd), "--color", self._options.color]
         for name in self._options.names:
             words += ["--name", name]
         return words

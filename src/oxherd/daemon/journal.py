@@ -50,6 +50,7 @@ class Journal:
         self._grown = 0
         self._boot = ""
         self._latest: dict[str, dict[str, object]] = {}
+        self._told: dict[str, str] = {}  # by stack: what was said of a record that cannot be written
         self.newer: set[str] = set()  # identities of stacks that a newer Oxherd wrote down
         self.ended = False  # whether the supervisor before was ending everything, which nobody had asked of the stacks
 
@@ -62,8 +63,12 @@ class Journal:
             os.makedirs(self._home.logs(identity), mode=0o700, exist_ok=True)
             replace_file(os.path.join(directory, "stack.json"), {"state_version": STATE_VERSION, **record})
         except OSError as error:
-            self._on_trouble(f"cannot write {directory}/stack.json: {error.strerror}; the stack may not come back")
+            text = f"cannot write {directory}/stack.json: {error.strerror}; the stack may not come back"
+            if self._told.get(identity) != text:  # it is tried again and again
+                self._told[identity] = text
+                self._on_trouble(text)
             return False
+        self._told.pop(identity, None)
         return True
 
     def forget_stack(self, identity: str) -> None:

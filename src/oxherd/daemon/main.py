@@ -60,14 +60,13 @@ def main(arguments: list[str]) -> int:
             assembly.lock = _lock(home, options)
         assembly.open()
     except OxherdError as error:
+        _go_back(inheritance, notifier, arguments)
         _say(options, {"error": error.as_dict()})
         notifier.send(STATUS=f"could not start: {error.message}")
         sys.stderr.write(f"oxherd: {error.render()}\n")
         return error.exit_code
     except Exception as error:
-        if inheritance is not None and inheritance.previous not in {"", sys.executable}:
-            os.environ.update(notifier.environ)
-            _go_back(inheritance, arguments)
+        _go_back(inheritance, notifier, arguments)
         if inheritance is not None or not isinstance(error, OSError):
             raise
         fault = _disk_fault(home, error)
@@ -90,9 +89,15 @@ def _become_subreaper_and_exec(arguments: list[str]) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "oxherd.daemon", *arguments])
 
 
-def _go_back(inheritance: Inheritance, arguments: list[str]) -> None:
-    """The new version has failed all the same: become the one before again, which takes over as after any death."""
+def _go_back(inheritance: Inheritance | None, notifier: Notifier, arguments: list[str]) -> None:
+    """A new version has failed all the same: become the one before again, which takes over as after any death.
+
+    Returns where there is none to go back to.
+    """
+    if inheritance is None or inheritance.previous in {"", sys.executable}:
+        return
     traceback.print_exc()
+    os.environ.update(notifier.environ)
     fd = hand_over(replace(inheritance, previous=""))
     place = arguments.index("--inherit")
     rest = [*arguments[:place], "--inherit", str(fd), *arguments[place + 2 :]]

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle
     from oxherd.daemon.journal import Journal
     from oxherd.daemon.stacks import StackKeeper
-    from oxherd.system.loop import Loop
+    from oxherd.system.loop import Loop, Timer
 
 __all__ = ["StackRecords", "other_specs", "oxfile_of", "restore", "take_facts"]
+
+# Seconds until a record that could not be written is tried again.
+_AGAIN = 5.0
 
 
 class StackRecords:
@@ -34,6 +37,8 @@ class StackRecords:
         self._loop = loop
         self._journal = journal
         self._changed: dict[str, StackHandle] = {}
+        self._unwritten: dict[str, StackHandle] = {}
+        self._again: Timer | None = None
 
     def save(self, stack: StackHandle) -> None:
         """Write the record of a stack at the end of this turn, or earlier if somebody is told something."""
@@ -44,13 +49,32 @@ class StackRecords:
     def forget(self, stack: StackHandle) -> None:
         """Remove the record of a stack."""
         self._changed.pop(stack.identity, None)
+        self._unwritten.pop(stack.identity, None)
         self._journal.forget_stack(stack.identity)
 
     def flush(self) -> None:
         """Write what has changed; must come before an answer or an event leaves the supervisor."""
         changed, self._changed = self._changed, {}
         for identity, stack in changed.items():
-            self._journal.save_stack(identity, _record(stack))
+            if self._journal.save_stack(identity, _record(stack)):
+                self._unwritten.pop(identity, None)
+            else:
+                self._unwritten[identity] = stack
+        if self._unwritten and self._again is None:
+            self._again = self._loop.call_later(_AGAIN, self._flush_again)
+
+    def _flush_again(self) -> None:
+        """The disk had no room: perhaps it has now."""
+        self._again = None
+        self._changed = {**self._unwritten, **self._changed}
+        self.flush()
+
+    def close(self) -> None:
+        """Write what has changed, for the last time."""
+        self.flush()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
 
 def oxfile_of(stack: StackHandle) -> Oxfile:

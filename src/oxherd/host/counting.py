@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 
     from .meters import Meters
+    from .tally import Tally
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
     WsgiLog = Callable[[dict[str, Any], int, float], None]
 
-__all__ = ["Draining", "count_asgi", "count_wsgi"]
+__all__ = ["Draining", "Flight", "count_asgi", "count_wsgi", "tally_asgi"]
 
 _CLOSE = (b"connection", b"close")
 
@@ -90,6 +91,75 @@ def count_asgi(app: AsgiApp, meters: Meters, draining: Draining | None = None, l
             leave(entry, status, started, now)
             if log is not None:
                 log(scope, status, now - started)
+
+    return counted
+
+
+class Flight:
+    """Stands for one request in a tally's table."""
+
+    __slots__ = ("scope",)
+
+    scope: Scope
+
+    @property
+    def text(self) -> str:
+        """Return "GET /path"."""
+        return str(self.scope["method"]) + " " + str(self.scope["path"])
+
+
+def tally_asgi(app: AsgiApp, tally: Tally, draining: Draining, log: AsgiLog | None = None) -> AsgiApp:
+    """Return what `count_asgi` returns at half its price, for an engine that flushes the tally with every tick.
+
+    Args:
+        app: The app.
+        tally: What counts; its requests in flight are `Flight`.
+        draining: Adds ``Connection: close`` to every answer while it is on.
+        log: Called when a request is over, with scope, status (0: no whole answer) and seconds.
+    """
+    flying, fine, over = tally.flying, tally.fine.append, tally.over.append
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        status = 0
+        whole = False
+
+        # No coroutine of its own: the server's is what the app awaits.
+        def sending(message: MutableMapping[str, Any]) -> Awaitable[None]:
+            nonlocal status, whole
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if draining.on and scope["http_version"][0] == "1":
+                    message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
+            elif not message.get("more_body"):
+                whole = True
+            return send(message)
+
+        flight = Flight()
+        flight.scope = scope
+        flying[flight] = started = monotonic()
+        try:
+            await app(scope, receive, sending)
+        except asyncio.CancelledError:
+            whole = False
+            raise
+        except BaseException:
+            if not status:
+                # The server answers in the app's place.
+                status, whole = 500, True
+            raise
+        finally:
+            seconds = monotonic() - started
+            del flying[flight]
+            if not whole:
+                status = 0
+            if status == 200:
+                fine(seconds)
+            else:
+                over((status, seconds))
+            if log is not None:
+                log(scope, status, seconds)
 
     return counted
 

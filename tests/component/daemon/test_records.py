@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -44,6 +45,27 @@ def test_a_hundred_commands_of_one_turn_are_one_write(bench, monkeypatch):
     assert len(written) == 1
     assert record(bench)["processes"]["a"]["wanted"] is False
     assert record(bench)["processes"]["b"]["wanted"] is True
+
+
+def test_a_record_the_disk_has_refused_is_written_as_soon_as_it_can_be(bench, monkeypatch):
+    """Nothing changes meanwhile, and the trouble is told once."""
+    bench.up(spec("a"))
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse(*_args, **_kwargs):
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr("oxherd.daemon.journal.replace_file", refuse)
+        bench.ask("stop")
+        bench.loop.advance(60)
+    assert record(bench)["processes"]["a"]["wanted"] is True
+    assert len([text for text in bench.events("state-trouble") if "stack.json" in text]) == 1
+    bench.loop.advance(10)
+    assert record(bench)["processes"]["a"]["wanted"] is False
+    timers = bench.loop.timers
+    bench.loop.advance(60)
+    assert bench.loop.timers <= timers
 
 
 def test_what_an_answer_says_is_on_the_disk_before_it_is_sent(bench):

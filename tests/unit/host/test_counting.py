@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 
 import pytest
 
-from oxherd.host.counting import Draining, count_asgi, count_wsgi
+from oxherd.host.counting import Draining, count_asgi, count_wsgi, tally_asgi
+from oxherd.host.tally import Tally
 
 CLOSE = (b"connection", b"close")
 HTTP = {"type": "http", "method": "GET", "path": "/", "http_version": "1.1"}
+
+
+class Counting:
+    """One of the two ways to count ASGI."""
+
+    def __init__(self, meters, way):
+        self.meters = meters
+        self.tally = Tally(meters, operator.attrgetter("text")) if way == "tally" else None
+
+    def wrap(self, app, draining=None, log=None):
+        if self.tally is None:
+            return count_asgi(app, self.meters, draining, log)
+        return tally_asgi(app, self.tally, draining or Draining(), log)
+
+    def read(self):
+        self.flush()
+        return self.meters.read()
+
+    def flush(self):
+        if self.tally is not None:
+            self.tally.flush(1.0)
+
+
+@pytest.fixture(params=["meters", "tally"])
+def counting(request, meters):
+    return Counting(meters, request.param)
 
 
 def call(app, scope=HTTP):
@@ -75,26 +103,26 @@ async def sending_a_path(scope, receive, send):
         (cancelled, (0, 0, 0, 0, 0), 1),
     ],
 )
-def test_an_asgi_request_is_counted_once_however_it_ends(meters, app, classes, aborted):
+def test_an_asgi_request_is_counted_once_however_it_ends(counting, app, classes, aborted):
     logged = []
-    wrapped = count_asgi(app, meters, log=lambda scope, status, seconds: logged.append(status))
+    wrapped = counting.wrap(app, log=lambda scope, status, seconds: logged.append(status))
     try:
         call(wrapped)
     except (ValueError, asyncio.CancelledError):
         assert app in {raising, raising_late, cancelled}
     else:
         assert app not in {raising, raising_late, cancelled}
-    reading = meters.read()
+    reading = counting.read()
     assert (reading.classes, reading.aborted, reading.in_flight) == (classes, aborted, 0)
     assert len(logged) == 1
 
 
-def test_messages_are_passed_on_as_they_are(meters):
-    assert call(count_asgi(answering(parts=2), meters, Draining())) == call(answering(parts=2))
+def test_messages_are_passed_on_as_they_are(counting):
+    assert call(counting.wrap(answering(parts=2), Draining())) == call(answering(parts=2))
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-def test_lifespan_and_websockets_are_passed_through(meters, kind):
+def test_lifespan_and_websockets_are_passed_through(counting, kind):
     seen = []
 
     async def app(scope, receive, send):
@@ -107,14 +135,14 @@ def test_lifespan_and_websockets_are_passed_through(meters, kind):
         return None
 
     scope = {"type": kind, "path": "/"}
-    asyncio.run(count_asgi(app, meters, Draining())(scope, receive, send))
+    asyncio.run(counting.wrap(app, Draining())(scope, receive, send))
     assert seen == [(scope, receive, send)]
-    assert meters.read().requests == meters.read().aborted == 0
+    assert counting.read().requests == counting.read().aborted == 0
 
 
-def test_while_draining_answers_say_close(meters):
+def test_while_draining_answers_say_close(counting):
     draining = Draining()
-    app = count_asgi(answering(), meters, draining)
+    app = counting.wrap(answering(), draining)
     assert CLOSE not in call(app)[0]["headers"]
     draining.on = True
     start = call(app)[0]
@@ -123,26 +151,28 @@ def test_while_draining_answers_say_close(meters):
     assert CLOSE not in call(app, {**HTTP, "http_version": "2"})[0]["headers"]
 
 
-def test_a_drain_that_begins_in_the_middle_of_a_request_is_told_in_its_answer(meters):
+def test_a_drain_that_begins_in_the_middle_of_a_request_is_told_in_its_answer(counting):
     draining = Draining()
 
     async def app(scope, receive, send):
         draining.on = True
         await answering()(scope, receive, send)
 
-    assert CLOSE in call(count_asgi(app, meters, draining))[0]["headers"]
+    assert CLOSE in call(counting.wrap(app, draining))[0]["headers"]
 
 
-def test_the_request_is_in_the_table_while_it_is_answered(meters):
+def test_the_request_is_in_the_table_while_it_is_answered(counting):
     seen = []
 
     async def app(scope, receive, send):
-        seen.extend(meters.in_flight())
+        counting.flush()
+        seen.extend(counting.meters.in_flight())
         await answering()(scope, receive, send)
 
-    call(count_asgi(app, meters), {**HTTP, "path": "/grün"})
+    call(counting.wrap(app), {**HTTP, "path": "/grün"})
     assert [one.text for one in seen] == ["GET /grün"]
-    assert meters.in_flight() == []
+    counting.flush()
+    assert counting.meters.in_flight() == []
 
 
 # -- WSGI -------------------------------------------------------------------------------------------------------------

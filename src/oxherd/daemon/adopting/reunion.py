@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
     from oxherd.daemon.adopting.survivors import Survivor, ZygoteRecord
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
-    from oxherd.daemon.hosting.host import Host, Release
+    from oxherd.daemon.hosting.host import Host
     from oxherd.daemon.hosting.hosting import Hosting
     from oxherd.daemon.sinks import Sinks
     from oxherd.daemon.supervisor import Supervisor
@@ -39,6 +39,7 @@ __all__ = ["Reunion"]
 # Seconds all doors together get.
 _PATIENCE = 1.0
 _SIGKILL = 9
+_UP = frozenset({State.STARTING, State.RUNNING})
 
 
 class Reunion:
@@ -70,7 +71,7 @@ class Reunion:
         self._served: list[Survivor] = []
         self._zygotes: dict[int, ZygoteHandle] = {}
         self._forkers: dict[tuple[ProcessHandle, int], int] = {}
-        self._bereft: list[tuple[Host, Release]] = []
+        self._abandoned: set[ZygoteHandle] = set()
         self._notes: dict[str, list[str]] = {}
         self.pids: set[int] = set()
         self.statuses: dict[int, ExitStatus] = {}
@@ -114,8 +115,6 @@ class Reunion:
             # Of a generation that is taken back, or dead. If it lives it is a stray; it has no use for its door.
             self._supervisor.journal.forget_instance(record.mark)
             forget(record.door)
-            if release is not None:
-                self._bereft.append((host, release))
             return
         pipes = []
         sinks = self._sinks.of(process)
@@ -124,9 +123,7 @@ class Reunion:
             if fd >= 0:
                 pipes.append(sink.attach(0, fd))
         zygote = hosting.zygotes.rejoin(host, release, Launch(record.pid, pidfd), record.door, pipes)
-        if zygote is None:
-            self._bereft.append((host, release))
-        else:
+        if zygote is not None:
             self._zygotes[record.pid] = zygote
             self._forkers[process, record.generation] = record.pid
             self.pids.add(record.pid)
@@ -161,7 +158,7 @@ class Reunion:
             handle = survivor.handle
             if handle is not None and survivor.alive and handle.worker is not None:
                 self._go_on(hosting, survivor, handle)
-            elif handle is not None and survivor.alive and handle.spec.hosted:
+            elif handle is not None and survivor.alive and handle.spec.hosted and handle.machine.state in _UP:
                 # It serves, but nobody can tell it anything but to go.
                 self._supervisor.feed(handle, Restart())
         for host in hosting.hosts():
@@ -170,9 +167,15 @@ class Reunion:
         self._supervisor.loop.call_soon(lambda: self._replace_zygotes(hosting))
 
     def _replace_zygotes(self, hosting: Hosting) -> None:
-        """Make anew those that died while there was nobody to do it; a release that forks no more has none written down."""
-        for host, release in self._bereft:
-            if release.zygote is None and host.releases.get(release.generation) is release:
+        """Make the zygotes that are not there: dead, waiting to be replaced, or of an import that was cut off.
+
+        Also where workers were exec'd because of what the audit had found: nobody remembers that, and it is found again.
+        """
+        for host in tuple(hosting.hosts()):
+            release = host.releases.get(host.process.generation)
+            if release is None or release.exec_only or not host.process.wanted:
+                continue
+            if release.zygote is None or release.zygote in self._abandoned:
                 hosting.zygotes.start(host, release)
 
     def _wait(self) -> None:
@@ -195,6 +198,7 @@ class Reunion:
         if not zygote.here:
             # It still imports, or has lost its mind. Nobody waits for this import any more; its workers live on.
             hosting.zygotes.abandon(zygote)
+            self._abandoned.add(zygote)
             return
         its = {one.pid for one in self._served if self.forked(one) == own}
         for pid, status in zygote.exits.items():

@@ -50,7 +50,13 @@ class _Uvicorn:
         config.app = course.app.counted
         config.load()
         self.server = LameDuck(
-            config, private, job=course.job, meters=course.meters, told=self._told(), draining=course.duck
+            config,
+            private,
+            job=course.job,
+            meters=course.meters,
+            tally=None,  # gunicorn's workers all write the meters themselves
+            told=self._told(),
+            draining=course.duck,
         )
         if code := self.server.live(self.sockets[0].sock):
             raise SystemExit(code)

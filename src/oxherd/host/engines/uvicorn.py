@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import operator
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from ..access import AccessLog
-from ..counting import Draining, count_asgi
+from ..counting import Draining, tally_asgi
+from ..tally import Tally
 from .base import App, EngineError, Job
 from .uvicorn_options import Prepared, prepare
 from .uvicorn_server import LameDuck
@@ -82,10 +84,17 @@ class Uvicorn:
                 log = AccessLog(job.access_log).asgi
             except OSError as error:
                 raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error
-        config.app, config.interface, config.factory = count_asgi(app, meters, self._draining, log), "asgi3", False
+        tally = Tally(meters, operator.attrgetter("text"))
+        config.app, config.interface, config.factory = tally_asgi(app, tally, self._draining, log), "asgi3", False
         config.load()
         self._server = LameDuck(
-            config, _private_config(job.config, app), job=job, meters=meters, told=told, draining=self._draining
+            config,
+            _private_config(job.config, app),
+            job=job,
+            meters=meters,
+            tally=tally,
+            told=told,
+            draining=self._draining,
         )
         self._job = job
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..counting import Draining
     from ..meters import Meters
+    from ..tally import Tally
     from .base import Told
 
 __all__ = ["LameDuck"]
@@ -33,7 +34,17 @@ TICK = 0.1
 class LameDuck(uvicorn.Server):  # type: ignore[misc]
     """The server. Everything but `handle_exit` and `on_loop` happens on the loop."""
 
-    def __init__(self, config: Any, private: Any, *, job: Job, meters: Meters, told: Told, draining: Draining) -> None:
+    def __init__(
+        self,
+        config: Any,
+        private: Any,
+        *,
+        job: Job,
+        meters: Meters,
+        tally: Tally | None,
+        told: Told,
+        draining: Draining,
+    ) -> None:
         """Nothing happens yet."""
         super().__init__(config)
         self.loop_name = ""
@@ -42,6 +53,8 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         self._private_socket: socket.socket | None = None
         self._job = job
         self._meters = meters
+        self._tally = tally
+        self._over = threading.Event()
         self._told = told
         self._draining = draining
         self._listeners: dict[str, Any] = {}
@@ -61,6 +74,9 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
             StartupError: The app's startup failed.
         """
         self._private_socket = private
+        if self._tally is not None:
+            # Not before: a thread of the zygote would not be there after its fork.
+            self._tally.watch(self._over)
         errors = _Errors()
         logging.getLogger("uvicorn.error").addHandler(errors)
         try:
@@ -75,6 +91,8 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         finally:
             logging.getLogger("uvicorn.error").removeHandler(errors)
             self._is_up.set()
+            self._over.set()
+            self._flush(time.monotonic())
         return 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
@@ -119,10 +137,16 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
     def _tick(self) -> None:
         assert self._loop is not None
         now = self._loop.time()
-        self._meters.tick(time.monotonic(), max(0.0, now - self._due))
+        at = time.monotonic()
+        self._flush(at)
+        self._meters.tick(at, max(0.0, now - self._due))
         self._meters.connected(len(self.server_state.connections))
         self._due = now + TICK
         self._loop.call_later(TICK, self._tick)
+
+    def _flush(self, at: float) -> None:
+        if self._tally is not None:
+            self._tally.flush(at)
 
     # -- listeners ----------------------------------------------------------------------------------------------
 
