@@ -10,9 +10,9 @@ import sys
 from frame.places import RESULTS
 from frame.results import write
 from frame.session import Options, run
-from frame.table import table
+from frame.table import tables
 
-# A kind is a module: ``PACKAGES`` (Python packages whose versions are kept) and ``measures(*, quick)``.
+# A kind is a module: ``PACKAGES`` (Python packages and other programs whose versions are kept) and ``measures(*, quick)``.
 KINDS = ("supervisors", "workers", "serving", "loss", "logs", "scale")
 
 
@@ -50,7 +50,7 @@ def main() -> int:
         path = write(type(RESULTS)(words.results), results)
         failed |= bool(results["failures"])
         if not words.json:
-            print(f"\n## {kind}\n\n{table(results['figures'])}\n")
+            print(f"\n## {kind}\n\n{tables(results['figures'])}\n")
             for one in results["failures"]:
                 print(f"failed in round {one['round']}: {one['peer']}: {one['measure']}: {one['error']}")
             print(f"raw data: {path.name}", file=sys.stderr)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from frame.places import BIN, executable
+from frame.places import BENCH, BIN, executable
 
 __all__ = ["load", "machine", "versions"]
 
+PM2 = BENCH / "node_modules" / "pm2" / "package.json"
 # How programs that are no Python packages say their version.
-ASKED = {"pm2": ["--version"], "oxmgr": ["--version"], "node": ["--version"], "wrk": ["-v"], "nginx": ["-v"]}
+ASKED = {"oxmgr": ["--version"], "node": ["--version"], "wrk": ["-v"], "nginx": ["-v"]}
 
 
 def load() -> list[float]:
@@ -36,8 +39,8 @@ def machine() -> dict[str, object]:
     }
 
 
-def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of Python packages in the benchmark's environment, and of other programs there are."""
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of what is named: Python packages in the benchmark's environment, and other programs."""
     script = (
         "import sys\nfrom importlib.metadata import version, PackageNotFoundError\n"
         "for name in sys.argv[1:]:\n"
@@ -49,11 +52,15 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     )
     found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     for name, arguments in ASKED.items():
-        program = executable(name)
-        if program:
-            # pm2 greets and starts its daemon for most words, not for this one; wrk exits with 1 after it has said it.
+        # Oxherd answers to the name of Oxmgr too.
+        program = BENCH / ".cargo" / "bin" / name if name == "oxmgr" else executable(name)
+        if name in packages and program and program.exists():
+            # wrk exits with 1 after it has said it.
             told = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
             match = re.search(r"\d+\.\d+(\.\d+)?", told.stdout + told.stderr)
             if match:
                 found[name] = match.group()
+    if "pm2" in packages and PM2.exists():
+        # Asked with `pm2 --version` it would start its daemon, for the user's own home.
+        found["pm2"] = str(json.loads(PM2.read_text())["version"])
     return found

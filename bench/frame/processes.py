@@ -11,7 +11,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Idleness", "alive", "children", "cpu", "descriptors", "end", "free_port", "idleness", "pss", "rss", "tree"]
+__all__ = [
+    "Idleness",
+    "alive",
+    "children",
+    "cpu",
+    "descriptors",
+    "end",
+    "free_port",
+    "highest",
+    "idleness",
+    "pss",
+    "rss",
+    "tree",
+]
 __all__ += ["end_tree", "wait_for"]
 
 DEADLINE = 60.0
@@ -59,6 +72,11 @@ def rss(pid: int) -> float:
     return _field(pid, "status", "VmRSS") / 1024
 
 
+def highest(pid: int) -> float:
+    """Return the most resident memory one process ever had, in MB."""
+    return _field(pid, "status", "VmHWM") / 1024
+
+
 def pss(pids: Iterable[int]) -> float:
     """Return the proportional set size of processes in MB: shared pages count by their share, proc_pid_smaps(5)."""
     return sum(_field(pid, "smaps_rollup", "Pss") for pid in pids) / 1024
@@ -68,7 +86,10 @@ def cpu(pids: Iterable[int]) -> float:
     """Return the CPU seconds, user and system, of processes and of the children they have waited for."""
     total = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended: its time is its parent's now
         total += sum(int(fields[place]) for place in (11, 12, 13, 14))
     return total / TICK
 

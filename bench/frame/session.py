@@ -49,7 +49,13 @@ def run(kind: str, measures: Sequence[Measure], packages: tuple[str, ...], optio
     skipped: dict[str, str] = {}
     failures: list[dict[str, object]] = []
     figures = {
-        figure.name: {"unit": figure.unit, "better": figure.better, "about": figure.about, "peers": {}}
+        figure.name: {
+            "unit": figure.unit,
+            "better": figure.better,
+            "about": figure.about,
+            "measure": measure.name,
+            "peers": {},
+        }
         for measure in measures
         for figure in measure.figures
     }

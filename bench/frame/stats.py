@@ -33,17 +33,23 @@ def spread(values: Sequence[float | Sequence[float]]) -> Spread | None:
 
 
 def best(medians: Mapping[str, float], *, but: str, better: str) -> str | None:
-    """Return the peer with the best median that is not ``but`` (ourselves, under any way to run: ``oxherd ...``)."""
-    others = {name: value for name, value in medians.items() if name != but and not name.startswith(f"{but} ")}
+    """Return the peer with the best median that is not ``but`` (ourselves, under any way to run: ``oxherd ...``).
+
+    What is named ``floor...`` is a limit, not a peer.
+    """
+    none = (f"{but} ", "floor")
+    others = {name: value for name, value in medians.items() if name != but and not name.startswith(none)}
     if not others:
         return None
     return (max if better == "more" else min)(others, key=lambda name: others[name])
 
 
 def ratio(own: float, other: float) -> float | None:
-    """Return own over other; None where there is nothing to divide by, 1 where both are nothing."""
-    if other == 0:
-        return 1.0 if own == 0 else None
+    """Return own over other; None where there is nothing to divide by (or less: what shrank), 1 where both are equal."""
+    if own == other:
+        return 1.0
+    if other <= 0 or own < 0:
+        return None
     return own / other
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from frame.stats import best, ratio, spread
 
-__all__ = ["OURS", "cell", "medians", "number", "table"]
+__all__ = ["OURS", "cell", "medians", "number", "table", "tables"]
 
 OURS = "oxherd"
 
@@ -36,6 +36,15 @@ def cell(values: list[Any], base: float | None) -> str:
         text += f" [{number(one.low)}-{number(one.high)}]"
     against = ratio(one.median, base) if base is not None else None
     return f"{against:.2f}x, {text}" if against is not None else text
+
+
+def tables(figures: dict[str, dict[str, Any]], level: str = "###") -> str:
+    """Return a table a measure under its heading: the figures of one measure have the same peers."""
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, figure in figures.items():
+        if figure["peers"]:
+            groups.setdefault(figure["measure"], {})[name] = figure
+    return "\n\n".join(f"{level} {title[:1].upper()}{title[1:]}\n\n{table(group)}" for title, group in groups.items())
 
 
 def table(figures: dict[str, dict[str, Any]]) -> str:
