@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from frame.measure import Figure, Measure, Outcome
@@ -30,8 +31,11 @@ NOTICED = (
     "where reload is a command: not 0 says that the release is broken",
 )
 BROKEN = (FAILED, MILLION, REQUESTS, SERVES, KEPT, NOTICED, GAP)
+RELOAD = (FAILED, MILLION, REQUESTS, UNANNOUNCED, STALL, GAP, ("seconds a reload", "s", "less", ""))
+HEAVY = "reload, heavy app"
 COLUMNS = {
-    "reload": (FAILED, MILLION, REQUESTS, UNANNOUNCED, STALL, GAP, ("seconds a reload", "s", "less", "")),
+    "reload": RELOAD,
+    HEAVY: RELOAD,
     "recycle": (FAILED, MILLION, REQUESTS, UNANNOUNCED, STALL, GAP, ("workers seen", "workers", "more", "")),
     "crash": (
         ("in flight on the victim", "requests", "less", "nobody can answer these"),
@@ -54,7 +58,7 @@ def number(value: object) -> float | list[float] | None:
 
 def story(name: str, quick: bool, kind: Kind) -> Outcome:
     """Let one story happen to one server; return its figures by their names."""
-    told = STORIES[name](kind, quick=quick).run()
+    told = STORIES[name.partition(", ")[0]](kind, quick=quick).run()
     if "failed" in told and told["requests"]:
         told["failures a million"] = 1e6 * told["failed"] / told["requests"]  # type: ignore[operator]
     return {titled(name, column[0]): number(told.get(column[0])) for column in COLUMNS[name]}
@@ -65,8 +69,16 @@ def titled(name: str, key: str) -> str:
     return f"{name}: {key.partition(', ')[0]}"
 
 
+def heavy(kind: Kind) -> Kind:
+    """Return the same server with the app that is heavy to import, which has nothing but short answers."""
+    load = {"slow": 0, "post": 0, "stream": 0, "websocket": 0}
+    return replace(kind, command=kind.command.replace("main:app", "heavy_app:app"), load={**kind.load, **load})
+
+
 def peers(name: str) -> tuple[Kind, ...]:
     """Return to whom a story can happen."""
+    if name == HEAVY:
+        return tuple(heavy(kind) for kind in KINDS if not kind.wsgi)
     return tuple(
         kind
         for kind in KINDS

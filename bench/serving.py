@@ -12,7 +12,7 @@ from functools import partial
 import asking
 from frame.measure import Figure, Measure, Outcome, Skipped
 from frame.places import BENCH, BIN, executable
-from frame.processes import cpu
+from frame.processes import alive, cpu
 from stacks import PACKAGES, Service, Stack
 
 __all__ = ["ASGI", "PACKAGES", "WSGI", "Load", "load", "measures"]
@@ -149,9 +149,11 @@ def load(service: Service, workers: set[int], what: Load, seconds: float) -> dic
     # What a server does once (first requests of each worker, buffers, caches) is not what is measured.
     driven(service.port, what, min(1.0, seconds / 2))
     managers = set(service.tree()) - workers
-    before, before_managers = cpu(workers), cpu(managers)
+    # A helper may end meanwhile; its parent has its time then, proc_pid_stat(5).
+    before, before_managers = cpu(workers), {pid: cpu([pid]) for pid in managers}
     told = driven(service.port, what, seconds)
-    used, used_managers = cpu(workers) - before, cpu(managers) - before_managers
+    used = cpu(workers) - before
+    used_managers = sum(cpu([pid]) - spent for pid, spent in before_managers.items() if alive(pid))
     requests = told["requests"]
     if not requests:
         raise RuntimeError(f"{what.name}: not one answer: {told.get('why', '')}")

@@ -48,9 +48,37 @@ def test_a_quick_run_of_two_supervisors(tmp_path):
         assert {figure for figure, one in results["figures"].items() if name in one["peers"]} == FIGURES, name
 
 
+@pytest.mark.timeout(600)
+def test_a_quick_run_of_servers(tmp_path):
+    """A server under its own manager and under Oxherd: every figure is there, of a load and of a worker that blocks."""
+    done = subprocess.run(
+        [
+            *(CHECKOUT / "bench" / "run", "--quick", "--only", "serving:wsgi,workers:blocked"),
+            *("--peer", "gthread", "--peer", "oxherd uvicorn command"),
+            *("--results", tmp_path, "--json", "--verbose"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for kind, peers in (
+        ("serving", {"gunicorn gthread", "oxherd gthread"}),
+        ("workers", {"oxherd uvicorn command"}),
+    ):
+        results = found[kind]
+        assert results["failures"] == []
+        # Without a network there is no gunicorn; without its package no wrk, which is said of each measure.
+        wanted = {peer for peer in peers if not any(name.startswith(peer) for name in results["skipped"])}
+        for figure, one in results["figures"].items():
+            assert wanted <= set(one["peers"]), figure
+
+
 def test_an_unknown_kind_is_refused():
     done = subprocess.run(
         [CHECKOUT / "bench" / "run", "--only", "nothing", "--quick"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "no kind 'nothing'; there are supervisors, workers, serving, logs, scale" in done.stderr
+    assert "no kind 'nothing'; there are supervisors, workers, serving, loss, logs, scale" in done.stderr
