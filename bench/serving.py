@@ -180,7 +180,9 @@ def busier(service: Service, connections: int, bursts: int) -> list[float]:
     return found
 
 
-def serve(app: str, loads: tuple[Load, ...], bursts: tuple[int, ...], seconds: float, stack: Stack) -> Outcome:
+def serve(
+    app: str, loads: tuple[Load, ...], seconds: float, stack: Stack, *, bursts: tuple[int, ...], count: int
+) -> Outcome:
     """Launch a server, put each load on it, return all figures.
 
     Raises:
@@ -189,7 +191,7 @@ def serve(app: str, loads: tuple[Load, ...], bursts: tuple[int, ...], seconds: f
     if executable("wrk") is None:
         raise Skipped("wrk is not installed")
     figures: dict[str, float | list[float]] = {}
-    with stack.open(app) as service:
+    with stack.open(app, workers=count) as service:
         workers = set(service.serving())
         for connections in bursts:
             figures[shares(connections).name] = busier(service, connections, 5)
@@ -210,6 +212,9 @@ API = (
 )
 PLAIN = (Load(name="WSGI hello"), Load(name="WSGI hello, one request a connection", close=True))
 FLASK = (Load(name="Flask"),)
+# With a processor left for the client: what a request costs, whatever way processors are shared out (see README.md).
+SINGLE = (Load(name="hello, one worker"),)
+SINGLE_WSGI = (Load(name="WSGI hello, one worker"),)
 
 
 def measures(*, quick: bool) -> list[Measure]:
@@ -218,15 +223,23 @@ def measures(*, quick: bool) -> list[Measure]:
     bursts = (8, 64) if quick else (8, 64, 512)
 
     def measure(
-        name: str, app: str, loads: tuple[Load, ...], peers: tuple[Stack, ...], bursts: tuple[int, ...]
+        name: str,
+        app: str,
+        loads: tuple[Load, ...],
+        peers: tuple[Stack, ...],
+        *,
+        bursts: tuple[int, ...] = (),
+        count: int = 2,
     ) -> Measure:
-        run: Callable[[Stack], Outcome] = partial(serve, app, loads, bursts, seconds)
+        run: Callable[[Stack], Outcome] = partial(serve, app, loads, seconds, bursts=bursts, count=count)
         figures = (*map(shares, bursts), *(figure for one in loads for figure in one.figures()))
         return Measure(name=name, figures=figures, peers=peers, run=run)
 
     return [
-        measure("hello", "hello:app", HELLO, ASGI, bursts),
-        measure("api", "api:app", API, ASGI, ()),
-        measure("wsgi", "wsgi:app", PLAIN, WSGI, ()),
-        measure("flask", "flasky:app", FLASK, WSGI, ()),
+        measure("hello", "hello:app", HELLO, ASGI, bursts=bursts),
+        measure("api", "api:app", API, ASGI),
+        measure("wsgi", "wsgi:app", PLAIN, WSGI),
+        measure("flask", "flasky:app", FLASK, WSGI),
+        measure("single", "hello:app", SINGLE, ASGI, count=1),
+        measure("single wsgi", "wsgi:app", SINGLE_WSGI, WSGI, count=1),
     ]
