@@ -10,7 +10,8 @@ from pathlib import Path
 import programs
 from frame import Figure, Measure, Skipped
 from frame.processes import cpu, highest, wait_for
-from herds import CIRCUS, OXHERD, PM2, SUPERVISORD, Herd, HerdKind, Logs
+from herd import Herd, HerdKind, Logs
+from herds import CIRCUS, OXHERD, PM2, SUPERVISORD
 
 __all__ = ["PACKAGES", "measures"]
 

@@ -16,7 +16,8 @@ import programs
 from frame import Figure, Measure
 from frame.places import BIN
 from frame.processes import alive, children, end, idleness, pss, rss, wait_for
-from herds import HERDS, OXMGR, Herd, HerdKind
+from herd import Herd, HerdKind
+from herds import HERDS, OXMGR
 
 __all__ = ["PACKAGES", "at_size", "figures_at", "measures"]
 
