@@ -14,13 +14,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-BIN = HERE.parent / ".venv" / "bin"
-TESTS = HERE.parent / "tests"
-APPS = TESTS / "loss" / "apps"
-sys.path.insert(0, str(TESTS))
+from frame.places import BIN, CHECKOUT, absent, environment, executable
+from frame.processes import free_port
 
-from support.services import unused_port  # noqa: E402 - found by the line above
+TESTS = CHECKOUT / "tests"
+APPS = TESTS / "loss" / "apps"
+# Where the client is.
+sys.path.insert(0, str(TESTS))
 
 WORKERS = 2
 DEADLINE = 40.0
@@ -61,6 +61,11 @@ class Kind:
     recycle: str = ""
     load: dict[str, object] = field(default_factory=dict)
     oxherd: bool = False
+
+    def missing(self) -> str | None:
+        """Return why it cannot be measured on this machine, None if it can."""
+        first = self.command.split()[0]
+        return absent("oxherd" if self.oxherd else first, None)
 
     @property
     def wsgi(self) -> bool:
@@ -107,13 +112,13 @@ KINDS = [
         recycle=RECYCLE,
     ),
     Kind(
-        name="oxherd: uvicorn",
+        name="oxherd uvicorn",
         command='app = "main:app"\nworkers = {workers}\n',
         recycle="max_requests = 1000\nmax_requests_jitter = 500\n",
         oxherd=True,
     ),
     Kind(
-        name="oxherd: gthread",
+        name="oxherd gthread",
         command='app = "wsgi_app:app"\nserver = "gunicorn"\nworkers = {workers}\n'
         "server_options = {{ worker_class = 'gthread', threads = 24 }}\n",
         recycle="max_requests = 1000\nmax_requests_jitter = 500\n",
@@ -121,20 +126,20 @@ KINDS = [
         oxherd=True,
     ),
     Kind(
-        name="oxherd: granian",
+        name="oxherd granian",
         command='app = "main:app"\nserver = "granian"\nworkers = {workers}\n',
         recycle="max_requests = 1000\nmax_requests_jitter = 500\n",
         oxherd=True,
     ),
     Kind(
-        name="oxherd: hypercorn",
+        name="oxherd hypercorn",
         command='app = "main:app"\nserver = "hypercorn"\nworkers = {workers}\n',
         recycle="max_requests = 1000\nmax_requests_jitter = 500\n",
         oxherd=True,
     ),
     Kind(
-        name="oxherd: uvicorn command",
-        command='command = "uvicorn main:app --port {port} --workers {workers} --no-access-log"\n',
+        name="oxherd uvicorn command",
+        command=f'command = "{BIN}/uvicorn main:app --port {{port}} --workers {{workers}} --no-access-log"\n',
         oxherd=True,
     ),
 ]
@@ -145,11 +150,10 @@ class Server:
 
     def __init__(self, kind: Kind, *, recycle: bool = False, workers: int = WORKERS) -> None:
         self.kind, self.workers = kind, workers
-        self.port = unused_port()
+        self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="ox", dir="/tmp"))
         self.log = self.folder / "log"
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OXHERD"))}
-        self.env = {**kept, "LOSS_DIR": str(self.folder), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        self.env = {**environment(self.folder), "LOSS_DIR": str(self.folder), "PATH": f"{BIN}:{os.environ['PATH']}"}
         self.recycle = kind.recycle if recycle else ""
         self.release("1")
         self.launch()
@@ -177,7 +181,12 @@ class Server:
         words = f"{self.kind.command} {self.recycle}".format(port=self.port, workers=self.workers).split()
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [str(BIN / words[0]), *words[1:]], cwd=APPS, env=self.env, stdout=log, stderr=subprocess.STDOUT
+                [str(executable(words[0])), *words[1:]],
+                cwd=APPS,
+                env=self.env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # as in stacks.py
             )
 
     def reload(self) -> int | None:

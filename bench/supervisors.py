@@ -1,256 +1,249 @@
-"""Oxherd and its peers, measured in one run: memory, starts, status, recovery, idleness.
-
-Nothing here is a test: the figures are printed and kept, never asserted.
-"""
+"""Supervisors: memory, starts, status, recovery and idleness, with programs that do nothing."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-PEERS = HERE / ".venv" / "bin"
-OWN = HERE.parent / ".venv" / "bin"
-DEADLINE = 60.0
+import programs
+from frame import Figure, Measure
+from frame.places import BIN
+from frame.processes import alive, children, end, idleness, pss, rss, wait_for
+from herd import Herd, HerdKind
+from herds import HERDS, OXMGR
+
+__all__ = ["PACKAGES", "at_size", "figures_at", "measures"]
+
+PACKAGES = ("oxherd", "supervisor", "circus", "pm2", "node", "oxmgr")
+# What a supervisor that never looked at its program again would do, in this language: a limit, not a peer.
+FLOOR_LOOP = """
+import subprocess, sys
+marks, program, count = sys.argv[1], sys.argv[2:-1], int(sys.argv[-1])
+kept = [subprocess.Popen([*(word.replace("INDEX", str(index)) for word in program)]) for index in range(count)]
+"""
+FLOOR_WATCH = """
+import os, select, subprocess, sys
+while True:
+    child = subprocess.Popen(sys.argv[1:])
+    select.select([os.pidfd_open(child.pid)], [], [])
+    child.wait()
+"""
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """What every measured command gets: byte code is cached, as it is where these programs are installed."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OXHERD"))}
-    return {**kept, "OXHERD_HOME": str(folder / "home")}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """Bare Python doing the least that could be done; its name keeps it out of the comparison."""
+
+    name: str = "floor: bare Python"
+
+    def missing(self) -> str | None:
+        """Return None: it is always there."""
+        return None
 
 
-def program(folder: Path, number: int) -> str:
-    """Return the command of one program."""
-    return f"/bin/sh -c 'echo $$ > {folder}/pid{number}; exec sleep 100000'"
+FLOOR = Floor()
 
 
-def wait_for(condition, what: str) -> float:
-    """Poll every half millisecond and return the monotonic time at which it held."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(what)
-        time.sleep(0.0005)
-    return time.monotonic()
+def shown(count: int) -> str:
+    """Return a number of programs as figures are named."""
+    return f"{count:,}"
 
 
-def pids(folder: Path, count: int) -> list[int]:
-    """Return the pids that were written, an empty list while one is missing."""
-    found = []
-    for number in range(count):
-        try:
-            found.append(int((folder / f"pid{number}").read_text()))
-        except (OSError, ValueError):
-            return []
-    return found
+def empty(kind: HerdKind | Floor, *, watch: float) -> dict[str, float]:
+    """Return what it takes to do nothing for nobody."""
+    if isinstance(kind, Floor):
+        begun = time.monotonic()
+        child = subprocess.Popen([BIN / "python", "-c", "print(1, flush=True); input()"], **PIPES)
+        child.stdout.readline()
+        ready = time.monotonic() - begun
+        found = {"exec to ready": ready * 1000, "RSS, empty": rss(child.pid), "PSS, empty": pss([child.pid])}
+        child.communicate(b"\n")
+        return found
+    with kind.open(lambda _: []) as herd:
+        ready = herd.empty()
+        time.sleep(1)  # what it does once after its start is not idleness
+        quiet = idleness(herd.pid, watch)
+        return {
+            "exec to ready": ready * 1000,
+            "RSS, empty": rss(herd.pid),
+            "PSS, empty": pss(herd.own()),
+            "idle CPU, empty": quiet.cpu_ms,
+            "wake-ups, empty": quiet.wakeups,
+        }
 
 
-class Supervisor:
-    """One of the measured."""
-
-    name = ""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder = folder
-        self.count = count
-        self.env = environment(folder)
-
-    def run(self, *command: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        words = [str(word) for word in command]
-        return subprocess.run(words, cwd=self.folder, env=self.env, capture_output=True, text=True, check=check)
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+EMPTY = (
+    Figure(name="exec to ready", unit="ms", about="until the control socket accepts, without programs"),
+    Figure(name="RSS, empty", unit="MB", about="of the supervisor's process"),
+    Figure(name="PSS, empty", unit="MB", about="of the supervisor and its helpers; what is shared counts by its share"),
+    Figure(name="idle CPU, empty", unit="ms a minute"),
+    Figure(name="wake-ups, empty", unit="a minute", about="voluntary context switches of all threads"),
+)
 
 
-class Oxherd(Supervisor):
-    name = "oxherd"
-
-    def start(self) -> None:
-        tables = [
-            f'[processes.p{n}]\ncommand = "{program(self.folder, n)}"\nrestart = "always"\n' for n in range(self.count)
-        ]
-        (self.folder / "oxfile.toml").write_text("\n".join(tables))
-        if self.count:
-            self.run(OWN / "oxherd", "start", "--quiet")
-        else:
-            self.child = subprocess.Popen(
-                [OWN / "oxherd", "daemon", "run"],
-                cwd=self.folder,
-                env=self.env,
-                stderr=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-            wait_for(lambda: self.run(OWN / "oxherd", "daemon", "status", check=False).returncode == 0, "daemon")
-
-    def pid(self) -> int:
-        return json.loads(self.run(OWN / "oxherd", "daemon", "status", "--json").stdout)["pid"]
-
-    def status(self) -> None:
-        self.run(OWN / "oxherd", "status")
-
-    def stop(self) -> None:
-        self.run(OWN / "oxherd", "daemon", "stop")
-        if not self.count:
-            self.child.wait()
+def figures_at(count: int) -> tuple[Figure, ...]:
+    """Return the figures of `at_size`."""
+    many = shown(count)
+    return (
+        Figure(name=f"start of {many}", unit="s", about="launch of the command until the last first instruction"),
+        Figure(name=f"start of {many}, first to last", unit="s", about="between first instructions"),
+        Figure(name=f"start command of {many}", unit="s", about="until the command has returned"),
+        Figure(name=f"RSS at {many}", unit="MB"),
+        Figure(name=f"PSS at {many}", unit="MB"),
+        Figure(name=f"status at {many}", unit="ms", about="wall time of the command, several a round"),
+        Figure(name=f"idle CPU at {many}", unit="ms a minute"),
+        Figure(name=f"wake-ups at {many}", unit="a minute"),
+        Figure(name=f"control requests at {many}", unit="a second", better="more", about="status of all, one client"),
+        Figure(name=f"restart of one of {many}", unit="ms", about="launch of the command until the first instruction"),
+        Figure(name=f"stop of {many}", unit="s", about="launch of the command until none is left"),
+    )
 
 
-class Supervisord(Supervisor):
-    name = "supervisord"
-
-    def start(self) -> None:
-        folder = self.folder
-        sections = "".join(
-            f"[program:p{n}]\ncommand={program(folder, n)}\nautorestart=true\n" for n in range(self.count)
-        )
-        (folder / "s.conf").write_text(
-            f"[supervisord]\nlogfile={folder}/s.log\npidfile={folder}/s.pid\nchildlogdir={folder}\n"
-            f"[unix_http_server]\nfile={folder}/s.sock\n[supervisorctl]\nserverurl=unix://{folder}/s.sock\n"
-            "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
-            + sections
-        )
-        self.run(PEERS / "supervisord", "-c", "s.conf")
-        wait_for((folder / "s.pid").exists, "supervisord")
-
-    def pid(self) -> int:
-        return int((self.folder / "s.pid").read_text())
-
-    def status(self) -> None:
-        self.run(PEERS / "supervisorctl", "-c", "s.conf", "status", check=False)
-
-    def stop(self) -> None:
-        end(self.pid())
+def timed(what) -> float:
+    """Return the milliseconds of a call."""
+    begun = time.monotonic()
+    what()
+    return (time.monotonic() - begun) * 1000
 
 
-class Circus(Supervisor):
-    name = "circus"
-
-    def start(self) -> None:
-        folder = self.folder
-        sections = "".join(
-            f"[watcher:p{n}]\ncmd={program(folder, n)}\nwarmup_delay=0\ncopy_env=True\n" for n in range(self.count)
-        )
-        (folder / "c.ini").write_text(
-            f"[circus]\nendpoint=ipc://{folder}/e\npubsub_endpoint=ipc://{folder}/p\nstatsd=False\nwarmup_delay=0\n"
-            + sections
-        )
-        self.run(
-            PEERS / "circusd", "--daemon", "--pidfile", folder / "c.pid", "--log-output", folder / "c.log", "c.ini"
-        )
-        wait_for(lambda: (folder / "c.pid").exists() and (folder / "c.pid").read_text().strip(), "circusd")
-
-    def pid(self) -> int:
-        return int((self.folder / "c.pid").read_text())
-
-    def status(self) -> None:
-        self.run(PEERS / "circusctl", "--endpoint", f"ipc://{self.folder}/e", "status", check=False)
-
-    def stop(self) -> None:
-        end(self.pid())
-
-
-def end(pid: int) -> None:
-    """Stop a supervisor by SIGTERM and wait until it is gone."""
-    os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not Path(f"/proc/{pid}").exists(), f"the end of {pid}")
-
-
-def memory(pid: int) -> float:
-    """Return the resident memory of one process in MB."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+def at_size(kind: HerdKind | Floor, *, count: int, watch: float, asks: int, rate: float) -> dict[str, object]:
+    """Start so many programs and return what that costs, and what one may ask meanwhile."""
+    if isinstance(kind, Floor):
+        return floor_at(count, asks)
+    many = shown(count)
+    with kind.open(lambda marks: [programs.idle(marks, index) for index in range(count)]) as herd:
+        herd.start()
+        returned = time.monotonic()
+        herd.settled()
+        at = [mark.at for mark in herd.marks.look()[:count]]
+        # Until each counts as started (supervisord: a second), so that nothing of the start is in what follows.
+        time.sleep(2)
+        found: dict[str, object] = {
+            f"start of {many}": max(at) - herd.launched,
+            f"start of {many}, first to last": max(at) - min(at),
+            f"start command of {many}": returned - herd.launched,
+            f"RSS at {many}": rss(herd.pid),
+            f"PSS at {many}": pss(herd.own()),
+            f"status at {many}": [timed(herd.status) for _ in range(asks)],
+        }
+        quiet = idleness(herd.pid, watch)
+        found |= {f"idle CPU at {many}": quiet.cpu_ms, f"wake-ups at {many}": quiet.wakeups}
+        if kind is not OXMGR:  # its protocol is its own affair
+            found[f"control requests at {many}"] = herd.rate(rate)
+        before, begun = len(herd.marks.look()), time.monotonic()
+        herd.restart(count // 2)
+        (again,) = herd.marks.wait(1, since=before)
+        found[f"restart of one of {many}"] = (again.at - begun) * 1000
+        time.sleep(2)
+        found[f"stop of {many}"] = stopped(herd)
+        return found
 
 
-def cpu(pid: int) -> float:
-    """Return the CPU seconds of one process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def stopped(herd: Herd) -> float:
+    """Stop all programs; return the seconds until none is left."""
+    pids = [mark.pid for mark in herd.marks.latest().values()]
+    begun = time.monotonic()
+    herd.stop()
+    return wait_for(lambda: not any(alive(pid) for pid in pids), "the end of the programs", every=0.002) - begun
 
 
-def measure(kind: type[Supervisor]) -> dict[str, float]:
-    """Return one round of figures of one supervisor."""
-    figures: dict[str, float] = {}
-    for count in (0, 1, 100):
-        folder = Path(tempfile.mkdtemp(prefix="ox", dir="/tmp"))
-        supervisor = kind(folder, count)
-        try:
+def floor_at(count: int, asks: int) -> dict[str, object]:
+    """Return the same of a loop of Popen, and of an interpreter that does nothing."""
+    many = shown(count)
+    with tempfile.TemporaryDirectory(prefix="bh") as name:
+        marks = programs.Marks(Path(name) / "marks")
+        command = [word.replace("987654", "INDEX") for word in programs.idle(marks.path, 987654)]
+        begun = time.monotonic()
+        subprocess.run([BIN / "python", "-c", FLOOR_LOOP, "", *command, str(count)], check=True)
+        at = [mark.at for mark in marks.wait(count)]
+        for mark in marks.look():
+            os.kill(mark.pid, signal.SIGKILL)
+        bare = [sys.executable, "-c", ""]
+        return {
+            f"start of {many}": max(at) - begun,
+            f"start of {many}, first to last": max(at) - min(at),
+            f"status at {many}": [timed(partial(subprocess.run, bare, check=True)) for _ in range(asks)],
+        }
+
+
+CRASH = (
+    Figure(name="crash to new pid", unit="ms", about="SIGKILL until the supervisor has another child"),
+    Figure(name="crash to first instruction", unit="ms", about="SIGKILL until the successor's first instructions"),
+)
+
+
+def crash(kind: HerdKind | Floor, *, kills: int) -> dict[str, list[float]]:
+    """Kill programs that have run a while, each once, so that nobody backs off yet."""
+    if isinstance(kind, Floor):
+        return floor_crash(kills)
+    with kind.open(lambda marks: [programs.idle(marks, index) for index in range(2 * kills)]) as herd:
+        herd.start()
+        herd.settled()
+        time.sleep(2)  # what dies within a second of its start has not started to supervisord and PM2
+        pids: list[float] = []
+        firsts: list[float] = []
+        victims = herd.marks.latest()
+        for index in range(2 * kills):
+            before, known = len(herd.marks.look()), set(children(herd.pid))
+            victim = victims[index].pid
             begun = time.monotonic()
-            supervisor.start()
-            ready = wait_for(lambda folder=folder, count=count: len(pids(folder, count)) == count, "programs")
-            pid = supervisor.pid()
-            if count == 1:
-                (old,) = pids(folder, 1)
-                killed = time.monotonic()
-                os.kill(old, signal.SIGKILL)
-                again = wait_for(lambda folder=folder, old=old: pids(folder, 1) not in ([], [old]), "the restart")
-                figures["crash to new pid, ms"] = (again - killed) * 1000
-                continue
-            figures[f"RSS with {count}, MB"] = memory(pid)
-            if count:
-                figures["start of 100, s"] = ready - begun
-                times = []
-                for _ in range(9):
-                    at = time.monotonic()
-                    supervisor.status()
-                    times.append((time.monotonic() - at) * 1000)
-                figures["status at 100, ms"] = statistics.median(times)
-                used = cpu(pid)
-                time.sleep(20)
-                figures["idle CPU of 20 s at 100, s"] = cpu(pid) - used
+            os.kill(victim, signal.SIGKILL)
+            if index % 2 and victim in known:
+                # Looking this often takes a processor: never while the first instruction is timed.
+                fresh = wait_for(lambda known=known: set(children(herd.pid)) - known, "a new pid", every=0.00005)
+                pids.append((fresh - begun) * 1000)
+                herd.marks.wait(1, since=before)
+            else:
+                (again,) = herd.marks.wait(1, since=before)
+                firsts.append((again.at - begun) * 1000)
+            time.sleep(0.05)  # apart, so that one recovery is not part of the next
+        return {"crash to new pid": pids, "crash to first instruction": firsts}
+
+
+def floor_crash(kills: int) -> dict[str, list[float]]:
+    """Return the same of a loop that waits for the pidfd of its only child and starts it anew."""
+    with tempfile.TemporaryDirectory(prefix="bh") as name:
+        marks = programs.Marks(Path(name) / "marks")
+        loop = subprocess.Popen([BIN / "python", "-c", FLOOR_WATCH, *programs.idle(marks.path, 0)])
+        firsts = []
+        try:
+            marks.wait(1)
+            for _ in range(kills):
+                before = len(marks.look())
+                time.sleep(0.2)
+                begun = time.monotonic()
+                os.kill(marks.look()[-1].pid, signal.SIGKILL)
+                (again,) = marks.wait(1, since=before)
+                firsts.append((again.at - begun) * 1000)
         finally:
-            supervisor.stop()
-            shutil.rmtree(folder, ignore_errors=True)
-    return figures
+            end(loop.pid, signal.SIGKILL)
+            loop.wait()
+            os.kill(marks.look()[-1].pid, signal.SIGKILL)
+        return {"crash to first instruction": firsts}
 
 
-def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """Return the medians, their spread and the ratio to supervisord as a Markdown table."""
-    names = list(results)
-    lines = ["| figure | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for figure in next(iter(results.values()))[0]:
-        cells = []
-        reference = results.get("supervisord")
-        base = statistics.median(round_[figure] for round_ in reference) if reference else 0
-        for name in names:
-            values = [round_[figure] for round_ in results[name]]
-            middle = statistics.median(values)
-            ratio = f", {middle / base:.2f}x" if base else ""
-            cells.append(f"{middle:.3g} [{min(values):.3g}-{max(values):.3g}]{ratio}")
-        lines.append(f"| {figure} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    kinds: list[type[Supervisor]] = [Oxherd]
-    for kind, command in ((Supervisord, "supervisord"), (Circus, "circusd")):
-        if (PEERS / command).exists():
-            kinds.append(kind)
-        else:
-            print(f"skipped: {kind.name} is not installed", file=sys.stderr)
-    results: dict[str, list[dict[str, float]]] = {kind.name: [] for kind in kinds}
-    for number in range(options.rounds):
-        for kind in kinds[number % len(kinds) :] + kinds[: number % len(kinds)]:
-            print(f"round {number + 1}: {kind.name}", file=sys.stderr)
-            results[kind.name].append(measure(kind))
-    facts = {"machine": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()}
-    (HERE / "results").mkdir(exist_ok=True)
-    stamp = time.strftime("%Y-%m-%d-%H%M")
-    (HERE / "results" / f"supervisors-{stamp}.json").write_text(json.dumps({**facts, "rounds": results}, indent=1))
-    print(json.dumps(facts))
-    print(table(results))
-
-
-if __name__ == "__main__":
-    main()
+def measures(*, quick: bool) -> list[Measure]:
+    """Return what is measured of supervisors."""
+    watch, asks, rate = (2.0, 3, 0.5) if quick else (20.0, 9, 3.0)
+    peers = (*HERDS, FLOOR)
+    return [
+        Measure(name="empty", figures=EMPTY, peers=peers, run=partial(empty, watch=watch)),
+        *(
+            Measure(
+                name=f"at {shown(count)}",
+                figures=figures_at(count),
+                peers=peers,
+                run=partial(at_size, count=count, watch=watch, asks=asks, rate=rate),
+            )
+            for count in ((1, 25) if quick else (1, 25, 100))
+        ),
+        Measure(name="crash", figures=CRASH, peers=peers, run=partial(crash, kills=2 if quick else 5)),
+    ]

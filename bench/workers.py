@@ -1,252 +1,247 @@
-"""Oxherd's own workers, measured: recovery of a heavy app, memory of eight workers, fairness, and a blocked worker.
-
-Nothing here is a test: the figures are printed and kept, never asserted. Run by ``bench/workers``.
-"""
+"""Crash, launch, memory and a blocked worker: every manager of workers, a hello app and one that is heavy to import."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
-import platform
 import signal
-import socket
-import statistics
-import sys
+import threading
 import time
-from collections import Counter
-from pathlib import Path
+from functools import partial
 
-from loss_servers import Kind, launch, wait_for
+import asking
+from frame.measure import Figure, Measure, Outcome
+from frame.places import BIN
+from frame.processes import alive, pss, wait_for
+from serving import Load, driven
+from stacks import PACKAGES, Stack
 
-from support.loss import loss_client
-from support.lossclient.http1 import Response, request
+__all__ = ["PACKAGES", "STACKS", "measures"]
 
-HERE = Path(__file__).resolve().parent
+ONE = "uvicorn {app} --port {port} --no-access-log --log-level warning"
+UVICORN = "uvicorn {app} --port {port} --workers {workers} --no-access-log --log-level warning"
+GUNICORN = "gunicorn -k uvicorn_worker.UvicornWorker -w {workers} -b 127.0.0.1:{port}"
+TIMEOUT = " --timeout {seconds}"
+# What gunicorn's documentation of preload_app and Python's of gc.freeze() advise together.
+FREEZE = """\
+import gc
 
-HEAVY = {
-    "oxherd": Kind(name="oxherd", command='app = "heavy_app:app"\nworkers = {workers}\n', oxherd=True),
-    "oxherd, preload = false": Kind(
-        name="oxherd, preload = false",
-        command='app = "heavy_app:app"\nworkers = {workers}\npreload = false\n',
-        oxherd=True,
-    ),
-    "uvicorn": Kind(name="uvicorn", command="uvicorn heavy_app:app --port {port} --workers {workers} --no-access-log"),
-    "gunicorn uvicorn-worker": Kind(
-        name="gunicorn uvicorn-worker",
-        command="gunicorn -k uvicorn_worker.UvicornWorker -w {workers} -b 127.0.0.1:{port} heavy_app:app",
-    ),
-    "gunicorn uvicorn-worker --preload": Kind(
-        name="gunicorn uvicorn-worker --preload",
-        command="gunicorn --preload -k uvicorn_worker.UvicornWorker -w {workers} -b 127.0.0.1:{port} heavy_app:app",
-    ),
-}
-LIGHT = {
-    "oxherd slots": Kind(name="oxherd slots", command='app = "main:app"\nworkers = {workers}\n', oxherd=True),
-    "oxherd shared": Kind(
-        name="oxherd shared", command='app = "main:app"\nworkers = {workers}\nbalance = "shared"\n', oxherd=True
-    ),
-    "uvicorn": Kind(name="uvicorn", command="uvicorn main:app --port {port} --workers {workers} --no-access-log"),
-}
+preload_app = True
 
 
-def connect(port: int) -> socket.socket:
-    """Return a new connection."""
-    return socket.create_connection(("127.0.0.1", port), timeout=30)
+def when_ready(server):
+    gc.freeze()
+"""
 
-
-def ask(connection: socket.socket, path: str) -> Response:
-    """Send one request and receive its answer."""
-    connection.sendall(request("GET", path))
-    response = Response()
-    while not response.complete:
-        data = connection.recv(65536)
-        if not data:
-            raise ConnectionResetError("end of file")
-        response.feed(data)
-    return response
-
-
-def pid_of(port: int) -> int:
-    """Ask on a connection of its own, again until somebody answers; return who did."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            with connect(port) as connection:
-                return int(ask(connection, "/fast?n=x").headers["x-pid"])
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.0005)
-
-
-def pids_of(port: int, count: int) -> set[int]:
-    """Ask until so many workers have answered."""
-    seen: set[int] = set()
-    if not wait_for(lambda: seen.add(pid_of(port)) or len(seen) >= count):
-        raise TimeoutError(f"only {seen} of {count} workers answer")
-    return seen
-
-
-def recovery(kind: Kind, _name: str) -> dict[str, float]:
-    """Measure a cold start, and SIGKILL of a worker until its successor answers.
-
-    Of one worker, whose successor answers whatever is asked next; but uvicorn has no supervisor with less than two.
-    """
-    begun = time.monotonic()
-    count = 2 if kind.name == "uvicorn" else 1
-    server = launch(kind, workers=count)
-    try:
-        started = time.monotonic() - begun
-        times = []
-        for _ in range(3):
-            old = pids_of(server.port, count)
-            at = time.monotonic()
-            os.kill(max(old), signal.SIGKILL)
-            if not wait_for(lambda old=old: pid_of(server.port) not in old):
-                raise TimeoutError("no successor answers")
-            times.append(time.monotonic() - at)
-        # The second and third come at once after the first, which a back-off may answer.
-        return {
-            "start to 200, ms": started * 1000,
-            "kill to 200, ms": times[0] * 1000,
-            "killed again at once, ms": times[1] * 1000,
-            "and again, ms": times[2] * 1000,
-        }
-    finally:
-        server.stop()
-
-
-def proportional(pid: int) -> float:
-    """Return the proportional set size of a process in MB; proc_pid_smaps_rollup(5)."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1024
-    return 0.0
-
-
-def tree(pid: int) -> list[int]:
-    """Return a process and all below it."""
-    found = [pid]
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += tree(int(child))
-    return found
-
-
-def memory(kind: Kind, name: str) -> dict[str, float]:
-    """Measure eight workers after each has answered, with everything they need beside them but the supervisor."""
-    server = launch(kind, workers=8)
-    try:
-        workers = pids_of(server.port, 8)
-        for _ in range(48 * 8):
-            pid_of(server.port)
-        if name.startswith("oxherd"):
-            supervisor = json.loads(server.oxherd_says("daemon", "status", "--json"))["pid"]
-            family = set(tree(supervisor)) - {supervisor}
-        else:
-            family = set(tree(server.process.pid))
-        if not workers <= family:
-            raise RuntimeError(f"{workers - family} is not of the family")
-        return {"PSS of 8 workers, MB": sum(map(proportional, family))}
-    finally:
-        server.stop()
-
-
-def fairness(kind: Kind, _name: str) -> dict[str, float]:
-    """Open 64 connections in one burst, ask once on each; return the greater share of two workers."""
-    server = launch(kind, workers=2)
-    try:
-        pids_of(server.port, 2)
-        shares = []
-        for _ in range(5):
-            with contextlib.ExitStack() as stack:
-                connections = [stack.enter_context(connect(server.port)) for _ in range(64)]
-                counts = Counter(ask(connection, "/fast?n=x").headers["x-pid"] for connection in connections)
-            shares.append(max(counts.values()) / 64)
-        return {"greater share of 64, median": statistics.median(shares), "greater share of 64, worst": max(shares)}
-    finally:
-        server.stop()
-
-
-def blocked(kind: Kind, _name: str) -> dict[str, float]:
-    """Block one of two workers for 3 s under 32 kept connections and 16 clients of one request a connection."""
-    server = launch(kind, workers=2)
-    try:
-        pids_of(server.port, 2)
-        traffic = {"idle": 0, "silent": 0, "slow": 0, "post": 0, "stream": 0, "websocket": 0, "single": 16}
-        with loss_client(address=f"127.0.0.1:{server.port}", timeout=10.0, **traffic) as client:
-            client.warm()
-            client.answers(2000)
-            client.mark("blocked")
-            with connect(server.port) as connection:
-                ask(connection, "/block?s=3&n=x")
-            client.mark("after")
-            client.answers(2000)
-            report = client.stop()
-        during = [phase for phase in report["phases"] if phase["name"] != "start"]
-        return {
-            "new connections stalled": sum(phase["stalled"].get("single", 0) for phase in during),
-            "kept connections stalled": sum(phase["stalled"].get("busy", 0) for phase in during),
-            "answered in the 3 s": float(during[0]["classes"].get("ok", 0)),
-            "failed": float(report["failed"]),
-        }
-    finally:
-        server.stop()
-
-
-MEASURES = (
-    ("recovery of a heavy app", recovery, HEAVY),
-    ("memory of a heavy app", memory, HEAVY),
-    ("fairness", fairness, LIGHT),
-    ("one of two workers blocked for 3 s", blocked, LIGHT),
+SINGLE = (
+    Stack(name="supervisord, uvicorn", program="uvicorn", manager="supervisord", words=ONE),
+    Stack(name="pm2, uvicorn", program="uvicorn", manager="pm2", words=ONE),
 )
+STACKS = (
+    # With one worker uvicorn watches nothing.
+    Stack(name="uvicorn", program="uvicorn", words=UVICORN, least=2, blocked=" --timeout-worker-healthcheck {seconds}"),
+    Stack(name="gunicorn uvicorn-worker", program="gunicorn", words=f"{GUNICORN} {{app}}", blocked=TIMEOUT),
+    Stack(name="gunicorn, preload", program="gunicorn", words=f"{GUNICORN} --preload {{app}}", blocked=TIMEOUT),
+    Stack(
+        name="gunicorn, preload and gc.freeze",
+        program="gunicorn",
+        words=f"{GUNICORN} -c {{folder}}/gunicorn.conf.py {{app}}",
+        gunicorn=FREEZE,
+        blocked=TIMEOUT,
+    ),
+    Stack(
+        name="granian",
+        program="granian",
+        words="granian --interface asgi --workers {workers} --port {port} --loop uvloop --respawn-failed-workers {app}",
+    ),
+    Stack(
+        name="oxherd uvicorn",
+        program="uvicorn",
+        manager="oxherd",
+        words='app = "{app}"\nworkers = {workers}',
+        blocked='\ntimeout = "{seconds}s"',
+    ),
+    Stack(
+        name="oxherd uvicorn command",
+        program="uvicorn",
+        manager="oxherd",
+        words=f'command = "{BIN}/{UVICORN}"',
+        blocked='\ntimeout = "{seconds}s"',
+    ),
+)
+# A process is long-lived when it dies: less than a second after its start it is the start that failed, to supervisord
+# and to PM2.
+SETTLED = 1.5
+# Every service is asked every so many seconds while a worker is blocked; a probe that got no answer in PATIENCE hung.
+PROBE, PATIENCE = 0.05, 1.0
 
 
-def table(title: str, results: dict[str, list[dict[str, float]]]) -> str:
-    """Return medians with their spread as a Markdown table; ratios are to the first server."""
-    figures = list(next((rounds[0] for rounds in results.values() if rounds), {}))
-    lines = [f"### {title}", "", "| server | " + " | ".join(figures) + " |", "|---" * (len(figures) + 1) + "|"]
-    for name, rounds in results.items():
-        cells = []
-        for figure in figures:
-            values = [one[figure] for one in rounds]
-            if not values:
-                cells.append("not measured")
-                continue
-            cells.append(f"{statistics.median(values):.3g} [{min(values):.3g}-{max(values):.3g}]")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def crash(app: str, stack: Stack) -> Outcome:
+    """SIGKILL a worker; the milliseconds until its successor is there, and until that has answered."""
+    with stack.open(app, workers=stack.least) as service:
+        old = set(service.serving())
+        time.sleep(SETTLED)
+        victim, before = max(old), set(service.tree())
+        born: list[float] = []
+        given_up = threading.Event()
 
+        def watch() -> None:
+            # Beside the client, which a server that queues connections makes wait.
+            with contextlib.suppress(TimeoutError):
+                at = wait_for(
+                    lambda: given_up.is_set() or set(service.tree()) - before,
+                    "a new process",
+                    deadline=60,
+                    every=0.0002,
+                )
+                born.append(at)
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one round")
-    parser.add_argument("--only", help="only figures whose title holds this")
-    options = parser.parse_args()
-    chosen = [one for one in MEASURES if not options.only or options.only in one[0]]
-    results: dict[str, dict[str, list[dict[str, float]]]] = {
-        title: {name: [] for name in kinds} for title, _, kinds in chosen
+        def answered() -> bool:
+            with contextlib.suppress(OSError):
+                return asking.pid(service.port) not in old
+            return False
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            killed = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            back = wait_for(answered, "an answer of the successor")
+        finally:
+            given_up.set()
+            watcher.join()
+    return {
+        f"crash to new pid, {named(app)}": (born[0] - killed) * 1000,
+        f"crash to 200, {named(app)}": (back - killed) * 1000,
     }
-    for number in range(1 if options.quick else options.rounds):
-        for title, measure, kinds in chosen:
-            names = list(kinds)
-            for name in names[number % len(names) :] + names[: number % len(names)]:
-                print(f"round {number + 1}: {title}: {name}", file=sys.stderr)
-                try:
-                    results[title][name].append(measure(kinds[name], name))
-                except (OSError, RuntimeError, TimeoutError) as error:
-                    print(f"not measured: {error}", file=sys.stderr)
-    facts = {"machine": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()}
-    (HERE / "results").mkdir(exist_ok=True)
-    path = HERE / "results" / f"workers-{time.strftime('%Y-%m-%d-%H%M')}.json"
-    path.write_text(json.dumps({**facts, "rounds": results}, indent=1))
-    print(json.dumps(facts))
-    for title, rounds in results.items():
-        print("\n" + table(title, rounds))
 
 
-if __name__ == "__main__":
-    main()
+def named(app: str) -> str:
+    """Return how the figures call an app."""
+    return f"{app.partition(':')[0]} app"
+
+
+def started(app: str, stack: Stack) -> Outcome:
+    """Return the seconds from the command to the first answer."""
+    with stack.open(app, workers=max(2, stack.least)) as service:
+        return service.answered() - service.launched
+
+
+def herd(count: int, each: int, stack: Stack) -> Outcome:
+    """Launch so many workers of the heavy app; time, memory, and memory after ``each`` requests a worker."""
+    with stack.open("heavy:app", workers=count) as service:
+        seen = service.serving()
+        time.sleep(SETTLED)
+        fresh = pss(service.tree())
+        done = 0.0
+        # As many connections as give each worker some, also where one listener is shared.
+        while done < each * count:
+            told = driven(service.port, Load(name="heavy", connections=16 * count), 1 if each < 1000 else 5)
+            if not told["requests"]:
+                raise RuntimeError("not one answer")
+            done += told["requests"]
+        return {
+            f"launch of {count} to all serving, heavy app": max(seen.values()) - service.launched,
+            f"PSS of {count}, fresh": fresh,
+            f"PSS of {count}, used": pss(service.tree()),
+        }
+
+
+def blocked(seconds: int, stack: Stack) -> Outcome:
+    """Block one of two workers for good, where ``seconds`` is the limit in every manager that has one."""
+    with stack.open("hello:app", workers=2, blocked=seconds) as service:
+        old = set(service.serving())
+        time.sleep(SETTLED)
+        hung: list[float] = []
+        probes: list[threading.Thread] = []
+
+        def probe() -> None:
+            try:
+                asking.pid(service.port, PATIENCE)
+            except OSError:
+                hung.append(time.monotonic())
+
+        with asking.connection(service.port) as stream:
+            stream.sendall(asking.request("/block", last=False))
+            at = time.monotonic()
+            limit, gone, capacity = 3.0 * seconds, None, None
+            while time.monotonic() < at + limit and capacity is None:
+                thread = threading.Thread(target=probe)
+                thread.start()
+                probes.append(thread)
+                time.sleep(PROBE)
+                if gone is None and not all(map(alive, old)):
+                    gone = time.monotonic() - at
+                if (
+                    gone is not None
+                    and len(set(asking.burst(service.port, 6)) - {one for one in old if not alive(one)}) >= 2
+                ):
+                    capacity = time.monotonic() - at
+            for thread in probes:
+                thread.join()
+    return {
+        # Not noticed in three times the limit counts as that.
+        "blocked: until noticed": limit if gone is None else gone,
+        "blocked: until capacity is back": limit if capacity is None else capacity,
+        "blocked: probes that hung": 100 * len(hung) / len(probes),
+    }
+
+
+def measures(*, quick: bool) -> list[Measure]:
+    """Return what is measured; quick: two workers, few requests."""
+    sizes, each, limit = ((2,), 200, 2) if quick else ((2, 4, 8), 10_000, 5)
+    apps = ("hello:app", "heavy:app")
+    found = [
+        Measure(
+            name=f"crash, {named(app)}",
+            figures=(
+                Figure(name=f"crash to new pid, {named(app)}", unit="ms"),
+                Figure(name=f"crash to 200, {named(app)}", unit="ms"),
+            ),
+            peers=(*SINGLE, *STACKS),
+            run=partial(crash, app),
+        )
+        for app in apps
+    ]
+    found += [
+        Measure(
+            name=f"launch, {named(app)}",
+            figures=(Figure(name=f"launch to 200, {named(app)}", unit="s", about="two workers"),),
+            peers=(*SINGLE, *STACKS),
+            run=partial(started, app),
+        )
+        for app in apps
+    ]
+    found += [
+        Measure(
+            name=f"{count} workers",
+            figures=(
+                Figure(name=f"launch of {count} to all serving, heavy app", unit="s"),
+                Figure(
+                    name=f"PSS of {count}, fresh", unit="MB", about="of the whole tree, with manager and supervisor"
+                ),
+                Figure(name=f"PSS of {count}, used", unit="MB", about=f"after {each:,} requests a worker"),
+            ),
+            peers=STACKS,
+            run=partial(herd, count, each),
+        )
+        for count in sizes
+    ]
+    about = f"one of two workers blocked for good; limit {limit} s; never noticed counts as {3 * limit} s"
+    found.append(
+        Measure(
+            name="blocked",
+            figures=(
+                Figure(name="blocked: until noticed", unit="s", about=about),
+                Figure(name="blocked: until capacity is back", unit="s", about=about),
+                Figure(
+                    name="blocked: probes that hung",
+                    unit="%",
+                    about=f"new connections, one every {PROBE * 1000:.0f} ms meanwhile, without an answer in {PATIENCE:g} s",
+                ),
+            ),
+            peers=STACKS,
+            run=partial(blocked, limit),
+        )
+    )
+    return found

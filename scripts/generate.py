@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import generate_benchmarks
 import generate_errors
 import generate_lifecycle
 import generate_lossless
@@ -38,9 +39,18 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is out of date")
     check = parser.parse_args().check
     stale = 0
-    for name, make in PAGES.items():
+    pages = {name: make() for name, make in PAGES.items()} | generate_benchmarks.pages()
+    for path in sorted((CHECKOUT / "docs" / "img").glob("bench-*.svg")):
+        # A chart of a figure that is no longer drawn.
+        if (name := str(path.relative_to(CHECKOUT))) not in pages:
+            print(
+                f"{name} is not made any more; run ./scripts/generate" if check else f"removed {name}", file=sys.stderr
+            )
+            stale += check
+            if not check:
+                path.unlink()
+    for name, wanted in pages.items():
         path = CHECKOUT / name
-        wanted = make()
         there = path.read_text() if path.exists() else ""
         if wanted == there:
             continue

@@ -14,6 +14,8 @@ SCRIPTS = [
     "scripts/demo",
     "scripts/test",
     "scripts/generate",
+    "bench/setup",
+    "bench/run",
     ".ci/run",
 ]
 
