@@ -14,7 +14,9 @@ from oxherd.daemon.decoding import Decoder
 
 def table(path="/srv/shop/oxfile.toml", **instances):
     processes = tuple(
-        ProcessSpec(name=name, command=Command(text=f"sleep {name}", argv=("sleep", name)), working_dir="/", instances=count)
+        ProcessSpec(
+            name=name, command=Command(text=f"sleep {name}", argv=("sleep", name)), working_dir="/", instances=count
+        )
         for name, count in instances.items()
     )
     return json.loads(json.dumps(encode(Oxfile(path=path, name="shop", processes=processes))))
