@@ -7,8 +7,8 @@ thread of its own writes the table, so that it has the request that blocks the l
 
 from __future__ import annotations
 
+import _thread
 import itertools
-import threading
 from bisect import bisect_right
 from collections import deque
 from time import monotonic
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .meters import LATENCY_BOUNDS
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from .meters import Meters
@@ -94,8 +95,8 @@ class Tally:
         self._meters.show(len(flying), ((started, self._text(one)) for one, started in flying))
 
     def watch(self, ended: threading.Event) -> None:
-        """Start the thread that writes the table while no tick comes, until ``ended`` is set."""
-        threading.Thread(target=self._watch, args=(ended,), name="oxherd-tally", daemon=True).start()
+        """Start the thread that writes the table while no tick comes, until ``ended`` is set; none of the app's sees it."""
+        _thread.start_new_thread(self._watch, (ended,))
 
     def _watch(self, ended: threading.Event) -> None:
         while not ended.wait(_LATE):

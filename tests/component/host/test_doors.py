@@ -199,7 +199,7 @@ def test_a_worker_whose_loop_is_blocked_comes_back_all_the_same(worker, public, 
         one.hang_up()
         back = successor.rejoin(one)
         assert back.handle.accepting == {"web:0"}
-        assert back.handle.meters.in_flight()[0].text == "GET /block"
+        wait_until(lambda: [flight.text for flight in back.handle.meters.in_flight()] == ["GET /block"], one.story)
         gate.touch()
         assert client.answer().status == 200
 
