@@ -126,11 +126,12 @@ class Assembly:
         )
         helpers = Helpers(loop, self.system, self.children)
         cgroups = Cgroups(loop, self.system, lambda text: self.events.publish("cgroup-trouble", text))
+        self.compressors = Compressors(helpers, self._mark)
         self.sinks = Sinks(
             loop=loop,
             system=self.system,
             home=self._home,
-            start_helper=Compressors(helpers, self._mark).start,
+            start_helper=self.compressors.start,
             report=lambda process, kind, text: supervisor.tell(kind, text, process),
             echo=self.foreground.echo if self.foreground is not None else None,
             spool=Spool(
@@ -379,6 +380,7 @@ class Assembly:
 
     def _when_alone(self, then: Callable[[], None], deadline: float) -> None:
         """Go on when no helper is left either: the file watcher was killed, a compressor ends by itself."""
+        self.compressors.end()  # the one that ends now must not be followed by another
         pids = self.children.pids
         if pids and self.loop.now() < deadline:
             self.loop.call_later(0.01, lambda: self._when_alone(then, deadline))

@@ -27,6 +27,11 @@ class Compressors:
         self._helpers = helpers
         self._mark = mark
         self._count = 0
+        self._ending = False
+
+    def end(self) -> None:
+        """Start none any more: the supervisor ends. What waits to be compressed is when its log is opened again."""
+        self._ending = True
 
     def start(self, argv: list[str]) -> None:
         """Start one and forget it.
@@ -34,6 +39,8 @@ class Compressors:
         Raises:
             OSError: It cannot be started now; the sink tries again later.
         """
+        if self._ending:
+            return
         self._count += 1
         request = HelperRequest(
             argv=tuple(argv), cwd="/", env={"PATH": os.defpath}, mark=f"{self._mark}:compress/{self._count}"
