@@ -114,8 +114,9 @@ class Machine:
             return []
         found = tree.orphans_of(mark, main_pid, own, known, pipes, table=table)
         # A look that meets a dead orphan proves nothing: it may have forked after the pids were listed. Whoever looks
-        # does so again when the orphan is reaped.
-        return found or [pid for pid in table.children(own) if pid not in known and not table.processes[pid].living]
+        # does so again when the orphan is reaped. One that lived when it was listed may have died before its mark was
+        # read, and a dead process has none: so they are asked again, now.
+        return found or [pid for pid in table.children(own) if pid not in known and _has_ended(pid)]
 
     def kill_all(self, pids: Iterable[int], signum: int) -> OSError | None:
         """Send a signal to many processes; return why some could not be reached."""
@@ -223,3 +224,9 @@ class Machine:
             owner=owner,
             spool=spool,
         )
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process waits to be reaped."""
+    stat = identity.read_stat(pid)
+    return stat is not None and not stat.living
