@@ -87,21 +87,15 @@ def supervisor_died(home: Home) -> bool:
 
 def _left_running(home: Home) -> bool:
     """Whether something that is not wanted any more may run on with nobody to see to its end."""
-    import json  # noqa: PLC0415 - only where no supervisor answers
+    from oxherd.daemon.journal import latest_records  # noqa: PLC0415 - only where no supervisor answers
 
-    latest: dict[str, object] = {}
     try:
         with open(os.path.join(home.state, "instances.jsonl"), "rb") as file:
-            for line in file:
-                try:
-                    record = json.loads(line)
-                    latest[record["key"]] = record.get("pid")
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    continue  # the first line, or one that a crash has cut short
+            pids = [record.get("pid") for record in latest_records(file).values()]
     except OSError:
         return False
     # The supervisor that is started for it looks whether the pid still is what it was.
-    return any(isinstance(pid, int) and os.path.exists(f"/proc/{pid}") for pid in latest.values())
+    return any(isinstance(pid, int) and os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
 def reach(home: Home) -> Client:

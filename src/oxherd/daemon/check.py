@@ -11,7 +11,7 @@ import os
 from oxherd import __version__
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
-from oxherd.daemon.journal import OLDEST_VERSION, STATE_VERSION
+from oxherd.daemon.journal import OLDEST_VERSION, STATE_VERSION, latest_records
 from oxherd.daemon.records import other_specs
 from oxherd.daemon.remembering import read_record
 from oxherd.errors import OxherdError
@@ -79,16 +79,9 @@ def _journal_trouble(path: str) -> str:
             return f"{path}: it is of version {version}; this one ({__version__}) reads up to {STATE_VERSION}"
     except (ValueError, TypeError, AttributeError) as error:
         return f"{path}: its first line cannot be read: {error!r:.200}"
-    latest: dict[str, dict[str, object]] = {}
-    for line in lines:
+    for key, record in latest_records(lines).items():
         try:
-            record = json.loads(line)
-            latest[record.pop("key")] = record
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # cut short by a full disk; the one before it stands
-    for key, record in latest.items():
-        try:
-            if record and "state" in record:
+            if "state" in record:
                 read_record(record)
         except ValueError as error:
             return f"{path}: {key} cannot be read: {error}"

@@ -7,11 +7,11 @@ never an exception in the loop.
 from __future__ import annotations
 
 import errno
-import os
 
 from oxherd.core.events import Exited, Spawned, SpawnFailed, Swept, TimerFired
 from oxherd.daemon.environment import child_environment, substitute
 from oxherd.daemon.remains import LOOK_AGAIN
+from oxherd.daemon.remembering import pipe_inodes
 from oxherd.errors import ListenError, OxherdError, SpawnError
 from oxherd.system.spawn import LaunchRequest
 from oxherd.units import signal_name
@@ -362,7 +362,7 @@ class Executor:
         return self._system.kill_all(left, handle.spec.stop.signal)
 
     def _leftovers(self, handle: InstanceHandle, table: ProcessTable | None = None) -> list[int]:
-        inodes = {inode for pipe in handle.pipes for inode in _inode(pipe.fd)}
+        inodes = pipe_inodes(handle.pipes)
         left = self._system.leftovers(
             handle.mark, handle.main_pid, self._children.pids, inodes, table, anywhere=handle.adopted
         )
@@ -407,10 +407,3 @@ class Executor:
 
 def _nobody(_status: ExitStatus) -> None:
     """Hear of an exit that means nothing: the launcher's own, after it said what went wrong."""
-
-
-def _inode(fd: int) -> tuple[int, ...]:
-    try:
-        return (os.fstat(fd).st_ino,)
-    except OSError:
-        return ()

@@ -16,11 +16,11 @@ from oxherd.config.model import Oxfile
 from oxherd.control.request import Request
 from oxherd.core.instance import State
 from oxherd.daemon.control_server import Reply
-from oxherd.daemon.inheritance import nameless
 from oxherd.daemon.operations import Operation
 from oxherd.daemon.records import oxfile_of, take_facts
 from oxherd.errors import OxherdError
 from oxherd.system.logs.echo import Echo
+from oxherd.system.nameless import nameless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Foreground:
         if self._spec_fd >= 0:
             os.close(self._spec_fd)  # of an exec that did not come about
         job = {"oxfile": encode(oxfile_of(self._stack)), "env": self._stack.env, "names": list(self._options.names)}
-        self._spec_fd = nameless(json.dumps(job).encode())
+        self._spec_fd = nameless(json.dumps(job).encode(), inheritable=True)
         words = ["--run", self._options.run or "", "--spec-fd", str(self._spec_fd), "--color", self._options.color]
         for name in self._options.names:
             words += ["--name", name]

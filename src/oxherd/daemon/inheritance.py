@@ -12,12 +12,13 @@ import os
 from dataclasses import dataclass, field
 
 from oxherd.errors import OxherdError
+from oxherd.system.nameless import nameless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Inheritance", "hand_over", "nameless", "take_back", "take_over"]
+__all__ = ["Inheritance", "hand_over", "take_back", "take_over"]
 
 INHERITANCE_VERSION = 1
 
@@ -62,31 +63,12 @@ def hand_over(inheritance: Inheritance) -> int:
         "listeners": inheritance.listeners,
         "previous": inheritance.previous,
     }
-    fd = nameless(json.dumps(record).encode())
+    fd = nameless(json.dumps(record).encode(), inheritable=True)
     try:
         for one in inheritance.descriptors():
             os.set_inheritable(one, True)
     except OSError:
         take_back(inheritance, fd)
-        raise
-    return fd
-
-
-def nameless(data: bytes) -> int:
-    """Return an inheritable descriptor of a file without a name, from which ``data`` can be read after an exec.
-
-    Raises:
-        OSError: There is no descriptor or no memory.
-    """
-    fd = os.memfd_create("oxherd-inheritance")
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.lseek(fd, 0, os.SEEK_SET)
-        os.set_inheritable(fd, True)
-    except OSError:
-        os.close(fd)
         raise
     return fd
 

@@ -17,11 +17,11 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from oxherd.control.paths import Home
 
-__all__ = ["OLDEST_VERSION", "STATE_VERSION", "Journal"]
+__all__ = ["OLDEST_VERSION", "STATE_VERSION", "Journal", "latest_records"]
 
 # 2: what is needed to go on with instances that outlived their supervisor.
 STATE_VERSION = 2
@@ -146,15 +146,7 @@ class Journal:
             # Of another boot, or of a version that did not say: nobody of it can be told from a stranger.
             self._begin_anew()
             return {}
-        for line in lines[1:]:
-            record = _object(line)
-            if record is None:
-                continue  # a line cut short by a crash or a full disk; the one before it stands
-            key = str(record.pop("key", ""))
-            if record:
-                self._latest[key] = record
-            else:
-                self._latest.pop(key, None)
+        self._latest = latest_records(lines[1:])
         self.ended = _ENDING in self._latest
         return {key: record for key, record in self._latest.items() if key != _ENDING}
 
@@ -261,6 +253,26 @@ def replace_file(path: str, data: dict[str, object], *, durable: bool = True) ->
     except OSError:
         os.unlink(temporary)
         raise
+
+
+def latest_records(lines: Iterable[bytes]) -> dict[str, dict[str, object]]:
+    """Return what the lines of a journal say last of each key; what was forgotten is not in it.
+
+    Args:
+        lines: Its lines, the first one with or without. One that was cut short by a crash or a full disk is passed over: the
+            one before it stands.
+    """
+    latest: dict[str, dict[str, object]] = {}
+    for line in lines:
+        record = _object(line)
+        key = None if record is None else record.pop("key", None)
+        if not isinstance(key, str) or record is None:
+            continue
+        if record:
+            latest[key] = record
+        else:
+            latest.pop(key, None)
+    return latest
 
 
 def _line(record: dict[str, object]) -> bytes:

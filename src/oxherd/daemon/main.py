@@ -1,8 +1,7 @@
 """The supervisor process: ``python -m oxherd.daemon``.
 
-Three ways in: ``--bootstrap`` makes the process a subreaper and execs itself without the flag (the attribute survives
-the exec, the memory of ctypes does not); plain is the background supervisor of a home; ``--run`` is ``oxherd run``, the
-foreground supervisor of one stack, which ends with it.
+Two ways in: plain is the background supervisor of a home; ``--run`` is ``oxherd run``, the foreground supervisor of one stack,
+which ends with it. Who starts it has made the process a subreaper, an attribute that survives the exec.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import traceback
 from dataclasses import replace
 
 from oxherd import __version__
-from oxherd.control.paths import Home, find_home, program_words
+from oxherd.control.paths import Home, find_home
 from oxherd.daemon.assembly import ENDING_SIGNALS, Assembly, own_state
 from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
@@ -39,8 +38,6 @@ def main(arguments: list[str]) -> int:
         The exit code: 0, 1 when it could not start, or in a run the code of what failed.
     """
     options = parse_options(arguments)
-    if options.bootstrap:
-        _become_subreaper_and_exec([argument for argument in arguments if argument != "--bootstrap"])
     _reset_signals()
     notifier = Notifier.taken_from(os.environ)
     if notifier.watchdog:
@@ -80,13 +77,6 @@ def main(arguments: list[str]) -> int:
         assembly.close()
         if assembly.lock >= 0:
             os.close(assembly.lock)
-
-
-def _become_subreaper_and_exec(arguments: list[str]) -> None:
-    from oxherd.system.subreaper import become_subreaper  # noqa: PLC0415 - ctypes must not stay in the supervisor
-
-    become_subreaper()
-    os.execv(sys.executable, [sys.executable, "-P", *program_words(), *arguments])
 
 
 def _go_back(inheritance: Inheritance | None, notifier: Notifier, arguments: list[str]) -> None:

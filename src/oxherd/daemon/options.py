@@ -15,7 +15,6 @@ class Options:
     """How the supervisor was started.
 
     Attributes:
-        bootstrap: Become a subreaper and exec again.
         run: Path of the oxfile of ``oxherd run``, or None for the background supervisor.
         spec_fd: In a run, the descriptor with the compiled stack as JSON.
         names: In a run, the processes that were named.
@@ -25,7 +24,6 @@ class Options:
         color: Whether ``oxherd run`` may use colour: "auto", "always" or "never".
     """
 
-    bootstrap: bool = False
     run: str | None = None
     spec_fd: int = -1
     names: tuple[str, ...] = ()
@@ -52,8 +50,6 @@ def parse_options(arguments: list[str]) -> Options:
     while rest:
         argument = rest.pop(0)
         match argument:
-            case "--bootstrap":
-                found["bootstrap"] = True
             case "--check":
                 found["check"] = True
             case "--inherit" if rest and rest[0].isdigit():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from oxherd.system.logs.echo import Echo
     from oxherd.system.logs.spool import Spool
     from oxherd.system.loop import Loop
-    from oxherd.system.ports import Sink, System
+    from oxherd.system.ports import Pipe, Sink, System
 
 __all__ = ["SinkPaths", "Sinks"]
 
@@ -84,6 +84,30 @@ class Sinks:
             return self._open(process, paths.path, paths.index, "output"), None
         out = self._open(process, paths.path, paths.index, "stdout")
         return out, self._open(process, paths.error_path, paths.error_index, "stderr")
+
+    def attach(
+        self, process: ProcessHandle, slot: int, inodes: Iterable[int], find: Callable[[int], int]
+    ) -> tuple[list[Pipe], bool]:
+        """Go on reading the output of something that an earlier supervisor had started.
+
+        Args:
+            process: Whose output it is.
+            slot: The instance; 0 for a zygote.
+            inodes: What its pipes are known by, stderr's last.
+            find: Opens a pipe by its inode again; -1 where nobody has it.
+
+        Returns:
+            The pipes that were found, and whether all were.
+        """
+        out, error = self.of(process)
+        pipes, whole = [], True
+        for sink, inode in zip((out, error or out), inodes, strict=False):
+            fd = find(inode)
+            if fd >= 0:
+                pipes.append(sink.attach(slot, fd))
+            else:
+                whole = False
+        return pipes, whole
 
     def _open(self, process: ProcessHandle, path: str, index: str, stream: str) -> Sink:
         sink = process.sinks.get(stream)

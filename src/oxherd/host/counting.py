@@ -8,13 +8,15 @@ from __future__ import annotations
 import _thread
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 
     from .meters import Meters
     from .tally import Tally
+
+    T = TypeVar("T")
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -54,45 +56,12 @@ def count_asgi(app: AsgiApp, meters: Meters, draining: Draining | None = None, l
         draining: Adds ``Connection: close`` to every answer while it is on; None where the engine does that itself.
         log: Called when a request is over, with scope, status (0: no whole answer) and seconds.
     """
-    enter, leave = meters.enter, meters.leave
+    enter = meters.enter
 
-    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await app(scope, receive, send)
-        status = 0
-        whole = False
+    def begin(scope: Scope, now: float) -> int:
+        return enter(scope["method"] + " " + scope["path"], now)
 
-        async def sending(message: MutableMapping[str, Any]) -> None:
-            nonlocal status, whole
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                if draining is not None and draining.on and scope["http_version"][0] == "1":
-                    message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
-            elif not message.get("more_body"):
-                whole = True
-            await send(message)
-
-        started = monotonic()
-        entry = enter(scope["method"] + " " + scope["path"], started)
-        try:
-            await app(scope, receive, sending)
-        except asyncio.CancelledError:
-            whole = False
-            raise
-        except BaseException:
-            if not status:
-                # The server answers in the app's place.
-                status, whole = 500, True
-            raise
-        finally:
-            now = monotonic()
-            if not whole:
-                status = 0
-            leave(entry, status, started, now)
-            if log is not None:
-                log(scope, status, now - started)
-
-    return counted
+    return _counted(app, begin, meters.leave, draining or Draining(), log)
 
 
 class Flight:
@@ -119,6 +88,31 @@ def tally_asgi(app: AsgiApp, tally: Tally, draining: Draining, log: AsgiLog | No
     """
     flying, fine, over = tally.flying, tally.fine.append, tally.over.append
 
+    def begin(scope: Scope, now: float) -> Flight:
+        flight = Flight()
+        flight.scope = scope
+        flying[flight] = now
+        return flight
+
+    def end(flight: Flight, status: int, started: float, now: float) -> None:
+        del flying[flight]
+        if status == 200:
+            fine(now - started)
+        else:
+            over((status, now - started))
+
+    return _counted(app, begin, end, draining, log)
+
+
+def _counted(
+    app: AsgiApp,
+    begin: Callable[[Scope, float], T],
+    end: Callable[[T, int, float, float], None],
+    draining: Draining,
+    log: AsgiLog | None,
+) -> AsgiApp:
+    """Return an app whose requests are told of: ``begin(scope, now)``, and ``end`` with what that returned."""
+
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await app(scope, receive, send)
@@ -136,9 +130,8 @@ def tally_asgi(app: AsgiApp, tally: Tally, draining: Draining, log: AsgiLog | No
                 whole = True
             return send(message)
 
-        flight = Flight()
-        flight.scope = scope
-        flying[flight] = started = monotonic()
+        started = monotonic()
+        entry = begin(scope, started)
         try:
             await app(scope, receive, sending)
         except asyncio.CancelledError:
@@ -150,16 +143,12 @@ def tally_asgi(app: AsgiApp, tally: Tally, draining: Draining, log: AsgiLog | No
                 status, whole = 500, True
             raise
         finally:
-            seconds = monotonic() - started
-            del flying[flight]
+            now = monotonic()
             if not whole:
                 status = 0
-            if status == 200:
-                fine(seconds)
-            else:
-                over((status, seconds))
+            end(entry, status, started, now)
             if log is not None:
-                log(scope, status, seconds)
+                log(scope, status, now - started)
 
     return counted
 

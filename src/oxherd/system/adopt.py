@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from oxherd.system.identity import read_stat
+from oxherd.system.identity import read_file, read_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,12 +79,8 @@ def listening_inodes() -> set[int]:
 
 
 def _lines(path: str) -> Iterator[list[bytes]]:
-    try:
-        with open(path, "rb") as file:
-            for line in file.read().splitlines()[1:]:
-                yield line.split()
-    except OSError:  # a kernel without that protocol
-        return
+    for line in (read_file(path) or b"").splitlines()[1:]:
+        yield line.split()
 
 
 def _names(folder: str) -> list[str]:

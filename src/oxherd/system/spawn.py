@@ -20,6 +20,7 @@ import sys
 from dataclasses import dataclass
 
 from oxherd.system import launcher
+from oxherd.system.nameless import nameless
 from oxherd.system.spawn_errors import Stage, phrase_of_warning, spawn_error
 
 TYPE_CHECKING = False
@@ -195,7 +196,7 @@ def _launch_through_launcher(request: LaunchRequest) -> Launch:
         except OSError as error:
             raise request.error(Stage.SOCKETS, error.errno or 0, "") from None
         try:
-            job_fd = _job_file(_job_of(request))
+            job_fd = nameless(_job_of(request))
             fds.append(job_fd)
             report_read, report_write = os.pipe()
             fds += (report_read, report_write)
@@ -295,25 +296,6 @@ def _job_of(request: LaunchRequest) -> bytes:
             "oom_score_adj": request.oom_score_adj,
         }
     )
-
-
-def _job_file(job: bytes) -> int:
-    """Return a descriptor of a nameless file with the job: a pipe would block on a large environment."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("oxherd-job", os.MFD_CLOEXEC)
-    else:
-        name = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"oxherd-job-{os.urandom(8).hex()}")  # noqa: S108 - O_EXCL
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.unlink(name)
-    try:
-        view = memoryview(job)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.lseek(fd, 0, os.SEEK_SET)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
 
 
 def _read_report(request: LaunchRequest, report: bytes) -> Outcome:

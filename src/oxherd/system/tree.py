@@ -143,14 +143,7 @@ def orphans_of(
     table = ProcessTable.scan() if table is None else table
     # The number of a dead main process can be another main process by now; then sessions of that number are not ours.
     session = 0 if main_pid in known and mark_of(main_pid, insist=True) not in (mark, None) else main_pid
-    links = {f"pipe:[{inode}]" for inode in pipes}
-    found = []
-    for pid in table.children(own_pid):
-        stat = table.processes[pid]
-        # A dead one has no children any more: they have become the supervisor's.
-        if stat.living and pid not in known and _belongs(stat, table.mark(pid), mark, session, links):
-            found += [pid, *table.descendants(pid, known)]
-    return found
+    return _left(table, table.children(own_pid), known, mark, session, pipes)
 
 
 def strays_of(
@@ -179,11 +172,25 @@ def strays_of(
     # sign. While the main process itself lives and has no mark any more, what it started is found as its descendants.
     taken = holder is not None and holder.living and table.mark(main_pid) != mark
     session = 0 if taken else main_pid
+    candidates = [pid for pid in table.processes if pid != os.getpid()]
+    return _left(table, candidates, known, mark, session, pipes)
+
+
+def _left(  # noqa: PLR0917 - what both ways to look have in common
+    table: ProcessTable,
+    candidates: Iterable[int],
+    known: Container[int],
+    mark: str,
+    session: int,
+    pipes: Collection[int],
+) -> list[int]:
+    """Return those of the candidates that belong to an incarnation, with everything below them."""
     links = {f"pipe:[{inode}]" for inode in pipes}
     found: dict[int, None] = {}
-    for pid, stat in table.processes.items():
-        outside = pid in known or pid == os.getpid() or not stat.living
-        if not outside and _belongs(stat, table.mark(pid), mark, session, links):
+    for pid in candidates:
+        stat = table.processes[pid]
+        # A dead one has no children any more: they have become the supervisor's, or whoever's.
+        if stat.living and pid not in known and _belongs(stat, table.mark(pid), mark, session, links):
             found.update(dict.fromkeys((pid, *table.descendants(pid, known))))
     return list(found)
 

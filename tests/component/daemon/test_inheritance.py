@@ -11,8 +11,9 @@ import sys
 
 import pytest
 
-from oxherd.daemon.inheritance import Inheritance, hand_over, nameless, take_back, take_over
+from oxherd.daemon.inheritance import Inheritance, hand_over, take_back, take_over
 from oxherd.errors import OxherdError
+from oxherd.system.nameless import nameless
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_without_room_for_the_record_nothing_is_inheritable(owned, monkeypatch):
 
 def test_a_long_record_is_whole():
     data = os.urandom(300_000)
-    fd = nameless(data)
+    fd = nameless(data, inheritable=True)
     with os.fdopen(fd, "rb") as file:
         assert fcntl.fcntl(file, fcntl.F_GETFD) == 0
         assert file.read() == data
@@ -104,7 +105,7 @@ def test_a_long_record_is_whole():
 def test_what_is_not_said_has_its_default():
     with open(os.devnull, "rb") as lock, open(os.devnull, "rb") as control:
         record = {"lock": lock.fileno(), "control": control.fileno(), "unknown": 1}
-        assert take_over(nameless(json.dumps(record).encode())) == Inheritance(
+        assert take_over(nameless(json.dumps(record).encode(), inheritable=True)) == Inheritance(
             lock=lock.fileno(), control=control.fileno()
         )
 
@@ -124,7 +125,7 @@ def test_what_is_not_said_has_its_default():
     ],
 )
 def test_what_cannot_be_read_is_said(data):
-    fd = nameless(data)
+    fd = nameless(data, inheritable=True)
     with pytest.raises(OxherdError, match="has handed over cannot be read"):
         take_over(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -134,3 +135,9 @@ def test_what_cannot_be_read_is_said(data):
 def test_a_number_that_is_no_descriptor_is_said():
     with pytest.raises(OxherdError, match="cannot be read"):
         take_over(99999)
+
+
+def test_a_nameless_file_is_for_whoever_it_is_passed_to():
+    with os.fdopen(nameless(b"job"), "rb") as file:
+        assert fcntl.fcntl(file, fcntl.F_GETFD) == fcntl.FD_CLOEXEC
+        assert file.read() == b"job"

@@ -80,10 +80,11 @@ def _become(oxfile: Oxfile, names: tuple[str, ...], *, no_color: bool) -> int:
     """Replace this process by the supervisor, which reads what to run from an inherited descriptor."""
     from oxherd.cli.bootstrap import daemon_command  # noqa: PLC0415 - not for --help
     from oxherd.config.codec import encode  # noqa: PLC0415 - not for --help
+    from oxherd.system.nameless import nameless  # noqa: PLC0415 - not for --help
     from oxherd.system.subreaper import become_subreaper  # noqa: PLC0415 - not for --help
 
     job = json.dumps({"oxfile": encode(oxfile), "env": dict(os.environ), "names": list(names)}).encode()
-    arguments = ["--run", oxfile.path, "--spec-fd", str(_inherited(job))]
+    arguments = ["--run", oxfile.path, "--spec-fd", str(nameless(job, inheritable=True))]
     for name in names:
         arguments += ["--name", name]
     if no_color:
@@ -92,23 +93,3 @@ def _become(oxfile: Oxfile, names: tuple[str, ...], *, no_color: bool) -> int:
     become_subreaper()  # which outlives the exec
     command = daemon_command(*arguments)
     os.execv(command[0], command)
-
-
-def _inherited(data: bytes) -> int:
-    """Return a descriptor from which ``data`` can be read after an exec.
-
-    A file without a name: a pipe holds 64 KB, and nobody reads it before the exec. In memory where that can be: in a container
-    there may be no directory for temporary files.
-    """
-    if hasattr(os, "memfd_create"):
-        from oxherd.daemon.inheritance import nameless  # noqa: PLC0415 - not for --help
-
-        return nameless(data)
-    import tempfile  # noqa: PLC0415 - not for --help, and not on Linux
-
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.seek(0)
-        fd = os.dup(file.fileno())
-    os.set_inheritable(fd, True)
-    return fd

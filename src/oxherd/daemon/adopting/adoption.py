@@ -210,7 +210,8 @@ class Adoption:
     def _resume(self, survivor: Survivor, handle: InstanceHandle) -> None:
         supervisor = self._supervisor
         remembered = survivor.record.remembered
-        told = not handle.spec.passed and self._reunion.told_to_go(survivor)
+        # A program with passed listeners has its signal kept back for a while; a worker is asked whether it drains.
+        told = not handle.spec.passed
         machine, commands = rules.revive(
             remembered, life_policy(handle.spec), supervisor.loop.now(), supervisor.system.chance(), told=told
         )
@@ -236,15 +237,14 @@ class Adoption:
     def _attach(self, survivor: Survivor, handle: InstanceHandle) -> None:
         """Read its output again."""
         system = self._supervisor.system
-        sinks = self._sinks.of(handle.process)
-        for sink, inode in zip((sinks[0], sinks[1] or sinks[0]), survivor.record.pipes, strict=False):
+
+        def find(inode: int) -> int:
             fd = system.output_of([survivor.pid], inode) if survivor.alive else -1
-            if fd < 0:
-                fd = self._output_below(survivor, handle, inode)
-            if fd >= 0:
-                handle.pipes.append(sink.attach(handle.slot, fd))
-            else:
-                survivor.notes.append("its output goes somewhere else than it was told to")
+            return self._output_below(survivor, handle, inode) if fd < 0 else fd
+
+        handle.pipes, whole = self._sinks.attach(handle.process, handle.slot, survivor.record.pipes, find)
+        if not whole:
+            survivor.notes.append("its output goes somewhere else than it was told to")
 
     def _output_below(self, survivor: Survivor, handle: InstanceHandle, inode: int) -> int:
         """Only what it has started writes there, or what it has left behind: that takes a look at everybody."""

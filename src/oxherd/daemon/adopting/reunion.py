@@ -116,12 +116,8 @@ class Reunion:
             self._supervisor.journal.forget_instance(record.mark)
             forget(record.door)
             return
-        pipes = []
-        sinks = self._sinks.of(process)
-        for sink, inode in zip((sinks[0], sinks[1] or sinks[0]), record.pipes, strict=False):
-            fd = self._supervisor.system.output_of([record.pid], inode)
-            if fd >= 0:
-                pipes.append(sink.attach(0, fd))
+        system = self._supervisor.system
+        pipes, _ = self._sinks.attach(process, 0, record.pipes, lambda inode: system.output_of([record.pid], inode))
         zygote = hosting.zygotes.rejoin(host, release, Launch(record.pid, pidfd), record.door, pipes)
         if zygote is not None:
             self._zygotes[record.pid] = zygote
@@ -136,10 +132,6 @@ class Reunion:
             zygote = self._forkers.get((handle.process, survivor.record.remembered.generation), 0)
         stat = read_stat(survivor.pid) if zygote and survivor.alive else None
         return zygote if stat is None or stat.ppid == zygote else 0
-
-    def told_to_go(self, survivor: Survivor) -> bool:
-        """Whether one that was being stopped has certainly been told: a worker is asked, and told again if it was not."""
-        return survivor.handle is not None
 
     # -- what they say ------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ import os
 import sys
 from struct import Struct
 
+from oxherd.system.identity import boot_id
 from oxherd.system.logs.held import HeldFile
 
 TYPE_CHECKING = False
@@ -78,7 +79,7 @@ class Spool:
         self._sequence = 0
         # Without /proc the death of the supervisor breaks the pipes: there would be nothing to go on with.
         self.off = sys.platform != "linux"
-        self._magic = b"OXSPOOL1" + _boot_id()
+        self._magic = b"OXSPOOL1" + boot_id().encode()
         if not self.off and os.path.isdir(directory):
             try:
                 from oxherd.system.logs.recovery import recover  # noqa: PLC0415 - mostly there is nothing to recover
@@ -358,11 +359,3 @@ class PipeSpool:
 def _waiting(fd: int) -> int:
     """Return how many bytes are in a pipe; ioctl_fionread is in pipe(7)."""
     return int.from_bytes(fcntl.ioctl(fd, _FIONREAD, b"\0\0\0\0"), sys.byteorder)
-
-
-def _boot_id() -> bytes:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            return file.read(36)
-    except OSError:
-        return b""
