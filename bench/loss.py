@@ -32,21 +32,26 @@ NOTICED = (
 )
 BROKEN = (FAILED, MILLION, REQUESTS, SERVES, KEPT, NOTICED, GAP)
 RELOAD = (FAILED, MILLION, REQUESTS, UNANNOUNCED, STALL, GAP, ("seconds a reload", "s", "less", ""))
-HEAVY = "reload, heavy app"
+CRASH = (
+    ("in flight on the victim", "requests", "less", "nobody can answer these"),
+    ("failed otherwise", "requests", "less", ""),
+    GAP,
+    ("kill to new worker, s", "s", "less", "until it has answered"),
+    SERVES,
+)
 COLUMNS = {
     "reload": RELOAD,
-    HEAVY: RELOAD,
+    "reload, heavy app": RELOAD,
     "recycle": (FAILED, MILLION, REQUESTS, UNANNOUNCED, STALL, GAP, ("workers seen", "workers", "more", "")),
-    "crash": (
-        ("in flight on the victim", "requests", "less", "nobody can answer these"),
-        ("failed otherwise", "requests", "less", ""),
-        GAP,
-        ("kill to new worker, s", "s", "less", "until it has answered"),
-        SERVES,
-    ),
+    "crash": CRASH,
+    "crash, heavy app": CRASH,
     "broken import": BROKEN,
+    "broken import, heavy app": BROKEN,
     "broken startup": BROKEN,
 }
+
+
+HEAVY = ", heavy app"
 
 
 def number(value: object) -> float | list[float] | None:
@@ -77,7 +82,7 @@ def heavy(kind: Kind) -> Kind:
 
 def peers(name: str) -> tuple[Kind, ...]:
     """Return to whom a story can happen."""
-    if name == HEAVY:
+    if name.endswith(HEAVY):
         return tuple(heavy(kind) for kind in KINDS if not kind.wsgi)
     return tuple(
         kind

@@ -91,12 +91,17 @@ def judge(goals: list[dict[str, Any]], results: dict[str, Results | None]) -> st
 
 def circumstances(results: Results) -> str:
     """Return where and when it was measured, and what could not be."""
-    machine, load = results["machine"], results["load"]
+    machine = results["machine"]
     names = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts = "; ".join(
+        f"{part['date']} UTC, rounds: {part['rounds']}, minutes: {part['seconds'] / 60:.0f}, load"
+        f" {part['load']['before'][0]} before and {part['load']['after'][0]} after"
+        for part in results["parts"]
+    )
     text = (
-        f"{results['date']} UTC, rounds: {results['rounds']}, minutes: {results['seconds'] / 60:.0f}. Linux"
-        f" {machine['kernel']}, {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory, MB']:,} MB,"
-        f" Python {machine['python']}; load {load['before'][0]} before and {load['after'][0]} after. {names}."
+        f"{parts}. Linux {machine['kernel']}, {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory, MB']:,} MB,"
+        f" Python {machine['python']}, autogroups {'on' if machine['autogroup'] else 'off'}; source {results['source']}."
+        f" {names}."
     )
     skipped = [f"- skipped: {name}: {reason}" for name, reason in results["skipped"].items()]
     failed: dict[str, int] = {}

@@ -6,10 +6,12 @@ import argparse
 import importlib
 import json
 import sys
+from functools import partial
+from pathlib import Path
 
 from frame.places import RESULTS
-from frame.results import write
-from frame.session import Options, run
+from frame.results import newest, write
+from frame.session import Changed, Options, Results, run
 from frame.table import tables
 
 # A kind is a module: ``PACKAGES`` (Python packages and other programs whose versions are kept) and ``measures(*, quick)``.
@@ -25,6 +27,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="how often everything is measured (7; with --quick 1)")
     parser.add_argument("--only", help=f"kinds, comma separated, of {', '.join(KINDS)}; kind:part for some measures")
     parser.add_argument("--peer", action="append", default=[], help="only peers whose name holds this; repeatable")
+    parser.add_argument(
+        "--continue",
+        dest="goes_on",
+        action="store_true",
+        help="add rounds to the newest results until there are as many as asked for, if all is as it was",
+    )
     parser.add_argument("--json", action="store_true", help="print the raw results instead of tables")
     parser.add_argument("--results", default=str(RESULTS), help="where the files of results go")
     parser.add_argument("--verbose", action="store_true", help="tracebacks of what fails")
@@ -35,25 +43,31 @@ def main() -> int:
         if kind not in KINDS:
             parser.error(f"--only: no kind {kind!r}; there are {', '.join(KINDS)}")
         chosen.setdefault(kind, []).append(part)
-    options = Options(
-        rounds=words.rounds or (1 if words.quick else 7),
-        quick=words.quick,
-        peers=tuple(words.peer),
-        verbose=words.verbose,
-    )
+    folder = Path(words.results)
     failed = False
-    everything = {}
+    everything: dict[str, Results] = {}
     for kind, parts in chosen.items():
         module = importlib.import_module(kind)
         measures = [one for one in module.measures(quick=words.quick) if any(part in one.name for part in parts)]
-        results = everything[kind] = run(kind, measures, module.PACKAGES, options)
-        path = write(type(RESULTS)(words.results), results)
+        options = Options(
+            rounds=words.rounds or (1 if words.quick else 7),
+            quick=words.quick,
+            peers=tuple(words.peer),
+            partial=bool(words.peer) or "" not in parts,
+            verbose=words.verbose,
+        )
+        earlier = newest(folder, kind) if words.goes_on and not words.quick and not options.partial else None
+        try:
+            results = run(kind, measures, module.PACKAGES, options, earlier=earlier, keep=partial(write, folder))
+        except Changed as why:
+            print(f"bench/run: {why}. Without --continue it is measured anew.", file=sys.stderr)
+            return 2
+        everything[kind] = results
         failed |= bool(results["failures"])
         if not words.json:
             print(f"\n## {kind}\n\n{tables(results['figures'])}\n")
             for one in results["failures"]:
                 print(f"failed in round {one['round']}: {one['peer']}: {one['measure']}: {one['error']}")
-            print(f"raw data: {path.name}", file=sys.stderr)
     if words.json:
         print(json.dumps(everything))
     return int(failed)

@@ -219,7 +219,7 @@ SINGLE_WSGI = (Load(name="WSGI hello, one worker"),)
 
 def measures(*, quick: bool) -> list[Measure]:
     """Return what is measured; quick: a second each."""
-    seconds = 1.0 if quick else 5.0
+    seconds = 1.0 if quick else 3.0
     bursts = (8, 64) if quick else (8, 64, 512)
 
     def measure(

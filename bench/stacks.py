@@ -23,6 +23,8 @@ APPS = BENCH / "apps"
 PACKAGES = ("uvicorn", "gunicorn", "uvicorn-worker", "granian", "hypercorn", "uvloop", "httptools", "websockets")
 PACKAGES += ("fastapi", "starlette", "pydantic", "flask", "sqlalchemy", "pandas", "oxherd", "supervisor")
 
+# The same for servers of WSGI.
+WSGI = {"hello:app": "wsgi:app", "heavy:app": "heavy:wsgi"}
 # A server that is first asked for after a cold start may compile its byte code.
 DEADLINE = 120.0
 
@@ -37,6 +39,7 @@ class Stack:
         words: Its command line with {app}, {port} and {workers}; of ``oxherd`` the lines of ``[processes.web]``.
         blocked: Added to let it notice a blocked worker after {seconds}; None if it never looks.
         least: The least workers it watches.
+        wsgi: It serves the WSGI counterpart of the app it is given.
         gunicorn: A configuration file of gunicorn's that its command names with {folder}.
     """
 
@@ -46,6 +49,7 @@ class Stack:
     manager: Literal["own", "oxherd", "supervisord", "pm2"] = "own"
     blocked: str | None = None
     least: int = 1
+    wsgi: bool = False
     gunicorn: str = ""
     package: str | None = None
 
@@ -59,7 +63,7 @@ class Stack:
     def open(self, app: str, *, workers: int = 2, blocked: int = 0) -> Iterator[Service]:
         """Launch it and give it at once: nobody has answered yet. At the end nothing of it is left."""
         kinds = {"own": Service, "oxherd": Oxherd, "supervisord": Supervisord, "pm2": Pm2}
-        service = kinds[self.manager](self, app, workers, blocked)
+        service = kinds[self.manager](self, WSGI.get(app, app) if self.wsgi else app, workers, blocked)
         try:
             service.launch()
             yield service

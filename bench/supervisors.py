@@ -232,7 +232,7 @@ def floor_crash(kills: int) -> dict[str, list[float]]:
 
 def measures(*, quick: bool) -> list[Measure]:
     """Return what is measured of supervisors."""
-    watch, asks, rate = (2.0, 3, 0.5) if quick else (20.0, 9, 3.0)
+    watch, asks, rate = (2.0, 3, 0.5) if quick else (10.0, 9, 2.0)
     peers = (*HERDS, FLOOR)
     return [
         Measure(name="empty", figures=EMPTY, peers=peers, run=partial(empty, watch=watch)),

@@ -21,6 +21,7 @@ __all__ = ["PACKAGES", "STACKS", "measures"]
 ONE = "uvicorn {app} --port {port} --no-access-log --log-level warning"
 UVICORN = "uvicorn {app} --port {port} --workers {workers} --no-access-log --log-level warning"
 GUNICORN = "gunicorn -k uvicorn_worker.UvicornWorker -w {workers} -b 127.0.0.1:{port}"
+THREADS = "gunicorn -k gthread --threads 8 -w {workers} -b 127.0.0.1:{port}"
 TIMEOUT = " --timeout {seconds}"
 # What gunicorn's documentation of preload_app and Python's of gc.freeze() advise together.
 FREEZE = """\
@@ -50,6 +51,15 @@ STACKS = (
         blocked=TIMEOUT,
     ),
     Stack(
+        name="gunicorn asgi",
+        program="gunicorn",
+        words="gunicorn -k asgi -w {workers} -b 127.0.0.1:{port} {app}",
+        blocked=TIMEOUT,
+    ),
+    Stack(name="gunicorn gthread", program="gunicorn", words=f"{THREADS} {{app}}", wsgi=True),
+    Stack(name="gunicorn gthread, preload", program="gunicorn", words=f"{THREADS} --preload {{app}}", wsgi=True),
+    Stack(name="hypercorn", program="hypercorn", words="hypercorn -w {workers} -k uvloop -b 127.0.0.1:{port} {app}"),
+    Stack(
         name="granian",
         program="granian",
         words="granian --interface asgi --workers {workers} --port {port} --loop uvloop --respawn-failed-workers {app}",
@@ -68,6 +78,14 @@ STACKS = (
         words=f'command = "{BIN}/{UVICORN}"',
         blocked='\ntimeout = "{seconds}s"',
     ),
+    Stack(
+        name="oxherd gthread",
+        program="gunicorn",
+        manager="oxherd",
+        words='app = "{app}"\nserver = "gunicorn"\nworkers = {workers}\n'
+        'server_options = {{ worker_class = "gthread", threads = 8 }}',
+        wsgi=True,
+    ),
 )
 # A process is long-lived when it dies: less than a second after its start it is the start that failed, to supervisord
 # and to PM2.
@@ -77,8 +95,9 @@ PROBE, PATIENCE = 0.05, 1.0
 
 
 def crash(app: str, stack: Stack) -> Outcome:
-    """SIGKILL a worker; the milliseconds until its successor is there, and until that has answered."""
+    """Launch, then SIGKILL a worker; the milliseconds until its successor is there, and until that has answered."""
     with stack.open(app, workers=stack.least) as service:
+        first = service.answered() - service.launched
         old = set(service.serving())
         time.sleep(SETTLED)
         victim, before = max(old), set(service.tree())
@@ -111,6 +130,7 @@ def crash(app: str, stack: Stack) -> Outcome:
             given_up.set()
             watcher.join()
     return {
+        f"launch to 200, {named(app)}": first,
         f"crash to new pid, {named(app)}": (born[0] - killed) * 1000,
         f"crash to 200, {named(app)}": (back - killed) * 1000,
     }
@@ -119,12 +139,6 @@ def crash(app: str, stack: Stack) -> Outcome:
 def named(app: str) -> str:
     """Return how the figures call an app."""
     return f"{app.partition(':')[0]} app"
-
-
-def started(app: str, stack: Stack) -> Outcome:
-    """Return the seconds from the command to the first answer."""
-    with stack.open(app, workers=max(2, stack.least)) as service:
-        return service.answered() - service.launched
 
 
 def herd(count: int, each: int, stack: Stack) -> Outcome:
@@ -195,20 +209,12 @@ def measures(*, quick: bool) -> list[Measure]:
         Measure(
             name=f"crash, {named(app)}",
             figures=(
+                Figure(name=f"launch to 200, {named(app)}", unit="s", about="one worker, uvicorn alone: two"),
                 Figure(name=f"crash to new pid, {named(app)}", unit="ms"),
                 Figure(name=f"crash to 200, {named(app)}", unit="ms"),
             ),
             peers=(*SINGLE, *STACKS),
             run=partial(crash, app),
-        )
-        for app in apps
-    ]
-    found += [
-        Measure(
-            name=f"launch, {named(app)}",
-            figures=(Figure(name=f"launch to 200, {named(app)}", unit="s", about="two workers"),),
-            peers=(*SINGLE, *STACKS),
-            run=partial(started, app),
         )
         for app in apps
     ]
@@ -240,7 +246,8 @@ def measures(*, quick: bool) -> list[Measure]:
                     about=f"new connections, one every {PROBE * 1000:.0f} ms meanwhile, without an answer in {PATIENCE:g} s",
                 ),
             ),
-            peers=STACKS,
+            # One thread of eight that is blocked is no blocked worker.
+            peers=tuple(stack for stack in STACKS if not stack.wsgi),
             run=partial(blocked, limit),
         )
     )

@@ -1,6 +1,7 @@
 """A service that has grown: seconds of imports, about 100 MB; FastAPI, SQLAlchemy, pandas, 500 models, a table in memory."""
 
 import itertools
+import json
 import os
 import time
 
@@ -64,3 +65,13 @@ async def busy():
     # The whole worker, so that a burst of requests meets all of them.
     time.sleep(0.02)  # noqa: ASYNC251
     return PlainTextResponse(str(os.getpid()))
+
+
+def wsgi(environ, start_response):
+    """The same for servers of WSGI."""
+    path = environ["PATH_INFO"]
+    if path == "/busy":
+        time.sleep(0.02)
+    body = json.dumps(PRICES[next(TURN) * 7919 % len(PRICES)]) if path == "/" else str(os.getpid())
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body.encode()]

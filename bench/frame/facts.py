@@ -10,10 +10,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from frame.places import BENCH, BIN, executable
+from frame.places import BENCH, BIN, CHECKOUT, executable
 
-__all__ = ["load", "machine", "versions"]
+__all__ = ["load", "machine", "source", "versions"]
 
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 PM2 = BENCH / "node_modules" / "pm2" / "package.json"
 # How programs that are no Python packages say their version.
 ASKED = {"oxmgr": ["--version"], "node": ["--version"], "wrk": ["-v"], "nginx": ["-v"]}
@@ -36,7 +37,19 @@ def machine() -> dict[str, object]:
         "cpu": model.group(1) if model else "unknown",
         "memory, MB": int(memory.group(1)) // 1024 if memory else 0,
         "python": platform.python_version(),
+        # Whether processors are shared out by session before they are by process, sched(7).
+        "autogroup": AUTOGROUP.read_text().strip() == "1" if AUTOGROUP.exists() else False,
     }
+
+
+def source() -> str:
+    """Return which source of Oxherd is measured: its tree in git, with a plus where it was changed since."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    return (git("rev-parse", "--short=12", "HEAD:src") or "unknown") + ("+" if git("status", "-s", "src") else "")
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -22,14 +22,30 @@ def figure(unit="MB", better="less", **peers):
 
 def results(**figures):
     return {
-        "format": 1,
+        "format": 2,
         "kind": "supervisors",
         "date": "2026-01-02 03:04",
-        "seconds": 90,
         "quick": False,
+        "partial": False,
         "rounds": 2,
-        "machine": {"kernel": "6.1", "cpus": 2, "cpu": "Some", "memory, MB": 2048, "python": "3.11.7"},
-        "load": {"before": [0.1, 0, 0], "after": [1.5, 0, 0]},
+        "machine": {
+            "kernel": "6.1",
+            "cpus": 2,
+            "cpu": "Some",
+            "memory, MB": 2048,
+            "python": "3.11.7",
+            "autogroup": True,
+        },
+        "source": "abc",
+        "parts": [
+            {
+                "date": "2026-01-02 03:04",
+                "rounds": 2,
+                "seconds": 90,
+                "load": {"before": [0.1, 0, 0], "after": [1.5, 0, 0]},
+            }
+        ],
+        "took": {},
         "versions": {"oxherd": "1"},
         "skipped": {"oxmgr": "no cargo"},
         "failures": [{"round": 1, "peer": "pm2", "measure": "m", "error": "E"}] * 2,

@@ -9,6 +9,7 @@ import pytest
 from frame import Figure, Measure, Options, Skipped, session
 from frame.places import CHECKOUT
 from frame.results import newest, write
+from frame.session import Changed
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,12 @@ class Someone:
 def no_versions(monkeypatch):
     """Asking programs for their versions needs the benchmark's own environment."""
     monkeypatch.setattr(session.facts, "versions", lambda packages: dict.fromkeys(packages, "1"))
+    monkeypatch.setattr(session.facts, "source", lambda: "abc")
 
 
-def measured(run, peers, *, rounds=1, only=(), figures=("x",)):
+def measured(run, peers, *, rounds=1, only=(), figures=("x",), **more):
     measure = Measure(name="m", figures=tuple(Figure(name=name, unit="MB") for name in figures), peers=peers, run=run)
-    return session.run("kind", [measure], ("p",), Options(rounds=rounds, peers=only))
+    return session.run("kind", [measure], ("p",), Options(rounds=rounds, peers=only), **more)
 
 
 def test_no_peer_always_follows_the_same():
@@ -94,6 +96,57 @@ def test_results_are_written_and_the_newest_complete_ones_found(tmp_path):
     assert path.read_text().count('"x":') == 1
     write(tmp_path, {**results, "date": "2026-01-03 03:04"})
     write(tmp_path, {**results, "date": "2026-01-04 03:04", "quick": True})
+    write(tmp_path, {**results, "date": "2026-01-04 03:05", "partial": True})
     (tmp_path / "kind-2026-01-05-0304.json").write_text(json.dumps({"rounds": {}}))  # of an older form
     assert newest(tmp_path, "kind")["date"] == "2026-01-03 03:04"
     assert newest(tmp_path, "other") is None
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_rounds_are_added_to_earlier_ones(tmp_path):
+    earlier = measured(lambda _: 1.0, (Someone("a"), Someone("b")), rounds=2, keep=lambda found: write(tmp_path, found))
+    order = []
+
+    def run(peer):
+        order.append(peer.name)
+        return 2.0
+
+    results = measured(run, (Someone("a"), Someone("b")), rounds=3, earlier=newest(tmp_path, "kind"))
+    assert results["figures"]["x"]["peers"] == {"a": [1, 1, 2], "b": [1, 1, 2]}
+    assert (results["rounds"], results["date"]) == (3, earlier["date"])
+    assert [part["rounds"] for part in results["parts"]] == [2, 1]
+    assert order == ["a", "b"]  # the third of the order that rotates
+    enough = measured(run, (Someone("a"), Someone("b")), rounds=3, earlier=results)
+    assert (enough["rounds"], len(enough["parts"]), len(order)) == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("of", "value", "told"),
+    [
+        ("machine", {"cpus": 1}, "machine cpus: 1 then, 2 now"),
+        ("versions", {"p": "0"}, "versions p: 0 then, 1 now"),
+        ("source", "xyz", "the source of Oxherd: xyz then, abc now"),
+        ("figures", {}, "what is measured"),
+    ],
+)
+def test_rounds_of_something_else_are_not_mixed(monkeypatch, of, value, told):
+    monkeypatch.setattr(session.facts, "machine", lambda: {"cpus": 2})
+    earlier = {**measured(lambda _: 1.0, (Someone("a"),)), of: value}
+    with pytest.raises(Changed, match=told):
+        measured(lambda _: 1.0, (Someone("a"),), rounds=2, earlier=earlier)
+
+
+def test_what_ends_early_has_its_whole_rounds(tmp_path):
+    tries = []
+
+    def run(peer):
+        tries.append(peer.name)
+        if len(tries) == 4:
+            raise KeyboardInterrupt
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(run, (Someone("a"), Someone("b")), rounds=3, keep=lambda found: write(tmp_path, found))
+    found = newest(tmp_path, "kind")
+    assert found["rounds"] == 1
+    assert found["figures"]["x"]["peers"] == {"a": [1], "b": [1]}
