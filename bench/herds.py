@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from frame.places import BENCH, BIN, executable
-from frame.processes import alive, wait_for
-from herd import CLIENTS, Herd, HerdKind
+from frame.processes import alive, free_port, wait_for
+from herd import CLIENTS, Herd, HerdKind, Logs
 
 __all__ = ["CIRCUS", "HERDS", "OXHERD", "OXMGR", "PM2", "SUPERVISORD"]
 
@@ -203,7 +206,15 @@ class Pm2(Herd):
 
 
 class Oxmgr(Herd):
-    """Oxmgr by its own dialect of the oxfile."""
+    """Oxmgr by its own dialect of the oxfile, controlled over TCP on the loopback, at ports of its own."""
+
+    def __init__(self, folder: Path, commands: Sequence[Sequence[str]], logs: Logs | None) -> None:
+        """Give it its ports."""
+        super().__init__(folder, commands, logs)
+        self.address = f"127.0.0.1:{free_port()}"
+        self.env |= {"OXMGR_DAEMON_ADDR": self.address, "OXMGR_API_ADDR": f"127.0.0.1:{free_port()}"}
+        if logs:
+            self.env |= {"OXMGR_LOG_MAX_SIZE_MB": str(logs.max_mb), "OXMGR_LOG_MAX_FILES": str(logs.files)}
 
     def configure(self) -> None:
         tables = [
@@ -222,10 +233,22 @@ class Oxmgr(Herd):
         self._oxmgr("list")  # starts the daemon if there is none
 
     def find(self) -> int:
-        return next((self._number(path) for path in self.folder.glob("oxmgr/**/*.pid")), 0)
+        # It keeps its pid nowhere: it is the one with our home.
+        home = f"OXMGR_HOME={self.env['OXMGR_HOME']}".encode()
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # it may end while it is looked at
+                daemon = entry.name.isdecimal() and (entry / "cmdline").read_bytes().endswith(b"oxmgr\0daemon\0run\0")
+                if daemon and home in (entry / "environ").read_bytes().split(b"\0"):
+                    return int(entry.name)
+        return 0
 
-    def socket(self) -> Path:
-        return next(self.folder.glob("oxmgr/**/*.sock"), self.folder / "none")
+    def answers(self) -> bool:
+        host, _, port = self.address.partition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError:
+            return False
+        return True
 
     def status(self) -> None:
         self._oxmgr("list")
@@ -234,10 +257,15 @@ class Oxmgr(Herd):
         self._oxmgr("restart", f"p{index}")
 
     def stop(self) -> None:
-        self._oxmgr("stop", "all")
+        # It has no word for all.
+        for index in range(len(self.commands)):
+            self._oxmgr("stop", f"p{index}")
 
     def quit(self) -> None:
         self._oxmgr("daemon", "stop")
+
+    def rate(self, seconds: float) -> float:
+        return self._client(BIN / "python", CLIENTS / "oxmgr_rate.py", self.address, seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

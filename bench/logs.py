@@ -11,11 +11,11 @@ import programs
 from frame import Figure, Measure, Skipped
 from frame.processes import cpu, highest, wait_for
 from herd import Herd, HerdKind, Logs
-from herds import CIRCUS, OXHERD, PM2, SUPERVISORD
+from herds import CIRCUS, OXHERD, OXMGR, PM2, SUPERVISORD
 
 __all__ = ["PACKAGES", "measures"]
 
-PACKAGES = ("oxherd", "supervisor", "circus", "pm2", "node")
+PACKAGES = ("oxherd", "supervisor", "circus", "pm2", "node", "oxmgr")
 LINE = 100  # bytes, programs/lines.c
 NEEDLE = b" GET /orders/"
 END = 1_000_000  # what lines.c adds to its index when it is done
@@ -107,7 +107,7 @@ def measures(*, quick: bool) -> list[Measure]:
         Measure(
             name=f"{writers} writers",
             figures=figures(writers),
-            peers=(OXHERD, SUPERVISORD, CIRCUS, PM2),
+            peers=(OXHERD, SUPERVISORD, CIRCUS, PM2, OXMGR),
             run=partial(flow, writers=writers, lines=lines),
         )
         for writers in (1, 50)

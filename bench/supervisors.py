@@ -17,7 +17,7 @@ from frame import Figure, Measure
 from frame.places import BIN
 from frame.processes import alive, children, end, idleness, pss, rss, wait_for
 from herd import Herd, HerdKind
-from herds import HERDS, OXMGR
+from herds import HERDS
 
 __all__ = ["PACKAGES", "at_size", "figures_at", "measures"]
 
@@ -136,8 +136,7 @@ def at_size(kind: HerdKind | Floor, *, count: int, watch: float, asks: int, rate
         }
         quiet = idleness(herd.pid, watch)
         found |= {f"idle CPU at {many}": quiet.cpu_ms, f"wake-ups at {many}": quiet.wakeups}
-        if kind is not OXMGR:  # its protocol is its own affair
-            found[f"control requests at {many}"] = herd.rate(rate)
+        found[f"control requests at {many}"] = herd.rate(rate)
         before, begun = len(herd.marks.look()), time.monotonic()
         herd.restart(count // 2)
         (again,) = herd.marks.wait(1, since=before)
