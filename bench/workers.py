@@ -10,7 +10,7 @@ import time
 from functools import partial
 
 import asking
-from frame.measure import Figure, Measure, Outcome
+from frame.measure import Figure, Measure, Outcome, Skipped
 from frame.places import BIN
 from frame.processes import alive, pss, wait_for
 from serving import Load, driven
@@ -116,6 +116,8 @@ def crash(app: str, stack: Stack) -> Outcome:
                 born.append(at)
 
         def answered() -> bool:
+            if not alive(service.root):
+                raise Skipped("the whole server ends when a worker of it is killed")
             with contextlib.suppress(OSError):
                 return asking.pid(service.port) not in old
             return False
