@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ class Family:
         )
         self.pid = int(self.parent.stdout.readline())
         launch = Launch(self.pid, os.pidfd_open(self.pid))
+        self.pidfd = os.dup(launch.pidfd)
         self.child = self.children.adopt(launch, self.ended.append, foreign=self.parent.pid)
 
     def reap(self):
@@ -58,6 +60,10 @@ class Family:
         assert self.errors == []
 
     def close(self):
+        # Also where no test has: a child that waits for a signal would outlive the whole run.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.close(self.pidfd)
         self.parent.kill()
         self.parent.wait()
         for stream in (self.parent.stdin, self.parent.stdout):
