@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from .base import EngineError, Job, StartupError
+from .uvicorn_idle import Idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         self._draining = draining
         self._listeners: dict[str, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle: Idle | None = None
         self._serving: asyncio.Task[Any] | None = None
         self._is_up = threading.Event()
         self._graceful_end = 0.0
@@ -100,6 +102,7 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         self._loop = asyncio.get_running_loop()
         self._serving = asyncio.current_task()
         self.loop_name = type(self._loop).__module__.partition(".")[0]
+        self._idle = Idle(self._loop, self.config.timeout_keep_alive)
         self._due = self._loop.time() + TICK
         self._loop.call_later(TICK, self._tick)
         await self.lifespan.startup()
@@ -114,11 +117,11 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
 
     async def _serve_on(self, listener: socket.socket, config: Any, state: Any) -> Any:
         assert self._loop is not None
+        assert self._idle is not None
+        protocol, loop_for = config.http_protocol_class, self._idle.loop_for
 
-        def connection(_loop: Any = None) -> Any:
-            made = config.http_protocol_class(
-                config=config, server_state=state, app_state=self.lifespan.state, _loop=_loop
-            )
+        def connection() -> Any:
+            made = protocol(config=config, server_state=state, app_state=self.lifespan.state, _loop=loop_for(protocol))
             if state is self._private_state:
                 made.access_log = False  # a probe is nobody's access
             return made
@@ -136,11 +139,13 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
 
     def _tick(self) -> None:
         assert self._loop is not None
+        assert self._idle is not None
         now = self._loop.time()
         at = time.monotonic()
         self._flush(at)
         self._meters.tick(at, max(0.0, now - self._due))
         self._meters.connected(len(self.server_state.connections))
+        self._idle.tick(now)
         self._due = now + TICK
         self._loop.call_later(TICK, self._tick)
 
