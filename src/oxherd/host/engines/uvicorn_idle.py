@@ -84,10 +84,10 @@ class _Connection:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
 
-    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, **context: Any) -> Any:
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
         """Be silent from now on; see `asyncio.loop.call_later`."""
-        if delay != self._keepalive or args or context or self._among is not None:
-            return self._loop.call_later(delay, callback, *args, **context)
+        if delay != self._keepalive or args or context is not None or self._among is not None:
+            return self._loop.call_later(delay, callback, *args, context=context)
         self._handler = callback
         self._among = among = self._idle.now
         among.add(self)
