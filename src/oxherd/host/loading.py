@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import engines
 from .engines.base import App, EngineError, Job
+from .garbage import look_seldom
 from .target import TargetError, find, own_traceback
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def load(fields: Mapping[str, Any]) -> Loaded:
         BootFailure: One of them cannot be.
     """
     began = time.monotonic()
+    look_seldom()
     try:
         job = Job.of(fields)
     except TypeError as error:

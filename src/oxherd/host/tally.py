@@ -8,8 +8,6 @@ thread of its own writes the table, so that it has the request that blocks the l
 from __future__ import annotations
 
 import _thread
-import itertools
-from bisect import bisect_right
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -78,14 +76,24 @@ class Tally:
             else:
                 aborted += 1
             seconds.append(took)
-        seconds.sort()
-        places = [0, *(bisect_right(seconds, bound) for bound in LATENCY_BOUNDS), len(seconds)]
+        longest = max(seconds)
+        latency = [0] * (len(LATENCY_BOUNDS) + 1)
+        # Nearly all are in the first buckets: counting what is above a bound, again and again, sorts less than sorting.
+        for place, bound in enumerate(LATENCY_BOUNDS):
+            if longest <= bound:
+                latency[place] = len(seconds)
+                break
+            above = [one for one in seconds if one > bound]
+            latency[place] = len(seconds) - len(above)
+            seconds = above
+        else:
+            latency[-1] = len(seconds)
         self._meters.add(
             now,
             classes=classes,
             aborted=aborted,
-            latency=[above - below for below, above in itertools.pairwise(places)],
-            longest=seconds[-1],
+            latency=latency,
+            longest=longest,
         )
 
     def _show(self, now: float) -> None:

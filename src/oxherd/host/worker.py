@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .channel import close_fd
 from .door import VERSION, Door
 from .engines.base import EngineError, StartupError, Told
+from .garbage import settle
 from .held import Held
 from .loading import BootFailure, Loaded, load, tell
 from .meters import Meters, State
@@ -109,7 +110,10 @@ class Worker:
                     stream.flush()
 
     def _serve(self) -> int:
-        loaded = self._loaded or load(self._boot.get("job") or {})
+        loaded = self._loaded
+        if loaded is None:
+            loaded = load(self._boot.get("job") or {})
+            settle()
         job = loaded.job
         limit = job.max_requests and job.max_requests + random.randint(0, max(0, job.max_requests_jitter))  # noqa: S311
         self._meters = meters = _CountingMeters(self._meters_fd, limit, self._enough)

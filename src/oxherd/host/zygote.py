@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import os
 import platform
 import random
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .audit import Hazard, audit, open_fds
 from .channel import Channel
 from .door import VERSION, Door
+from .garbage import settle
 from .loading import BootFailure, Loaded, load, tell
 from .title import set_title
 
@@ -112,8 +112,7 @@ class Zygote:
             hazards.append(Hazard(what=reason, where=loaded.job.engine, advice="each worker imports the app itself"))
         # What the import left as garbage would be freed, page by page, in every worker; what is frozen no worker's
         # collector touches, so its pages stay shared.
-        gc.collect()
-        gc.freeze()
+        settle()
         for number in (signal.SIGTERM, signal.SIGINT):
             # The app may have set its own while it was imported; a worker gets that back.
             self._handlers[number] = signal.signal(number, _end)

@@ -525,3 +525,45 @@ def test_bytes_that_are_no_http_get_400(looped, public):
         client.sendall(b"\x16\x03\x01\x00\xa5\x01\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 400")
     assert one.request("/gr%C3%BCn", to=listener).status == 200
+
+
+# -- the garbage collector --------------------------------------------------------------------------------------------
+
+COLLECTOR = """
+import gc
+{setting}
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        await receive()
+        await send({{"type": "lifespan.startup.complete"}})
+        await receive()
+        await send({{"type": "lifespan.shutdown.complete"}})
+        return
+    body = f"{{gc.get_threshold()[0]}} {{gc.isenabled()}} {{gc.get_freeze_count() > 0}}".encode()
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": body}})
+"""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("", "10000 True True"),
+        ("gc.set_threshold(50, 5, 5)", "50 True True"),
+        ("gc.disable()", "10000 False True"),
+    ],
+)
+@pytest.mark.parametrize("way", ["exec", "fork"])
+def test_the_collector_looks_seldom_and_leaves_the_import_alone_unless_the_app_says_otherwise(
+    worker, zygote, tmp_path, case, way
+):
+    setting, seen = case
+    (tmp_path / "main.py").write_text(COLLECTOR.format(setting=setting))
+    if way == "exec":
+        one = worker("main:app", cwd=tmp_path)
+    else:
+        parent = zygote("main:app", cwd=tmp_path)
+        parent.ready()
+        one = parent.fork(0)
+    one.started()
+    assert one.request("/").body == seen
