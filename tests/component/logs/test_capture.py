@@ -329,6 +329,7 @@ def test_a_note_of_oxherd_is_one_line_with_its_name(bench) -> None:
     sink = bench.sink()
     sink.note(0, "killed after 10 s\nreally")
     sink.note(0, "oxherd: stopped")
+    bench.loop.end_turn()
     assert bench.path.read_bytes() == b"oxherd: killed after 10 s really\noxherd: stopped\n"
 
 

@@ -57,6 +57,7 @@ class LogSink:
         "_large_pipes",
         "_loop",
         "_make_writer",
+        "_notes",
         "_parked",
         "_per_instance",
         "_pipes",
@@ -96,6 +97,7 @@ class LogSink:
         self._large_pipes = may_exceed_share()
         self._per_instance = "{instance}" in path
         self._writers: dict[int, LogWriter] = {}
+        self._notes: list[tuple[int, bytes]] = []
 
         def make_writer(slot: int) -> LogWriter:
             log, index = for_instance(path, index_path, slot)
@@ -185,13 +187,21 @@ class LogSink:
         return pipe
 
     def note(self, slot: int, text: str) -> None:
-        """Write a line of Oxherd's own into the log."""
+        """Write a line of Oxherd's own into the log, at the end of this turn or before what comes until then."""
         line = text if text.startswith("oxherd: ") else f"oxherd: {text}"
         data = line.replace("\n", " ").encode("utf-8", "backslashreplace") + b"\n"
-        self._write(slot, data, own=True)
+        self._notes.append((slot, data))
+        if len(self._notes) == 1:
+            self._loop.call_last(self._write_notes)
+
+    def _write_notes(self) -> None:
+        while self._notes:
+            slot, data = self._notes.pop(0)
+            self._store(slot, data, own=True)
 
     def reopen(self) -> None:
         """Open the files anew at their paths, after logrotate has moved them."""
+        self._write_notes()
         for writer in self._writers.values():
             writer.reopen()
 
@@ -199,6 +209,7 @@ class LogSink:
         """Finish every pipe and close the files."""
         for pipe in list(self._pipes):
             pipe.finish()
+        self._write_notes()
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
@@ -215,7 +226,8 @@ class LogSink:
 
     def deliver(self, slot: int, lines: bytes) -> None:
         """Take whole lines of an instance."""
-        self._write(slot, lines, own=False)
+        self._write_notes()
+        self._store(slot, lines, own=False)
 
     def release(self, pipe: OutputPipe) -> None:
         """Forget a pipe that closes; its last lines stay known."""
@@ -227,7 +239,7 @@ class LogSink:
             self._tick.cancel()
             self._tick = None
 
-    def _write(self, slot: int, lines: bytes, *, own: bool) -> None:
+    def _store(self, slot: int, lines: bytes, *, own: bool) -> None:
         now = time.time_ns()
         # Lines of Oxherd's own are for the file; on the echo the foreground says the same, without a process's tag.
         if self._echo is not None and not own:
