@@ -8,6 +8,7 @@ import time
 
 from oxherd.system import cgroups, identity, reaper, resources, spawn, tree
 from oxherd.system.logs.sink import LogSink
+from oxherd.system.logs.surroundings import Surroundings
 from oxherd.system.placement import OomCounter
 
 TYPE_CHECKING = False
@@ -39,6 +40,7 @@ class Machine:
         """Change nothing."""
         self._file_limits = file_limits
         self._oom_counter = OomCounter()
+        self._surroundings: Surroundings | None = None
         self._own_children = tree.OwnChildren()
 
     @classmethod
@@ -213,6 +215,8 @@ class Machine:
         spool: Spool | None,
     ) -> LogSink:
         """Open a log file."""
+        if self._surroundings is None:
+            self._surroundings = Surroundings(loop.call_last)
         return LogSink(
             loop=loop,
             path=path,
@@ -226,6 +230,7 @@ class Machine:
             echo=echo,
             owner=owner,
             spool=spool,
+            surroundings=self._surroundings,
         )
 
 

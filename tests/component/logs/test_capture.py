@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from oxherd.system.logs import pipe as pipe_module
-from oxherd.system.logs import sink as sink_module
 from oxherd.system.logs.pipe import make_pipe
 
 
@@ -226,7 +225,7 @@ def test_a_busy_pipe_is_read_by_the_clock_and_watched_again_when_it_is_quiet(ben
 
 
 def test_a_pipe_that_is_found_full_grows_and_a_quiet_one_does_not(bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "may_exceed_share", lambda: False)
+    monkeypatch.setattr("oxherd.system.logs.surroundings.may_exceed_share", lambda: False)
     sink = bench.sink()
     loud, quiet = sink.open_pipe(0), sink.open_pipe(1)
     os.set_blocking(loud.child_fd, False)

@@ -6,9 +6,10 @@ import os
 import time
 
 from oxherd.system.logs.names import for_instance
-from oxherd.system.logs.pipe import TURN_BUDGET, OutputPipe, make_pipe, may_exceed_share
+from oxherd.system.logs.pipe import TURN_BUDGET, OutputPipe, make_pipe
 from oxherd.system.logs.ring import Batch
 from oxherd.system.logs.stamp import Stamper
+from oxherd.system.logs.surroundings import Surroundings
 from oxherd.system.logs.writer import LogWriter
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ class LogSink:
         echo: Gets every whole line too.
         owner: uid and gid of files that are created.
         spool: Keeps what has been read and not written from dying with the supervisor; None: it does.
+        surroundings: What it has in common with the other logs of the supervisor; None: it is alone.
     """
 
     __slots__ = (
@@ -83,6 +85,7 @@ class LogSink:
         echo: Echo | None = None,
         owner: tuple[int, int] | None = None,
         spool: Spool | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Open the log; a log that cannot be opened is trouble, not an error."""
         self._loop = loop
@@ -94,7 +97,8 @@ class LogSink:
         self._parked: list[OutputPipe] = []
         self._tick: Timer | None = None
         self._held_back = False
-        self._large_pipes = may_exceed_share()
+        around = Surroundings() if surroundings is None else surroundings
+        self._large_pipes = around.large_pipes
         self._per_instance = "{instance}" in path
         self._writers: dict[int, LogWriter] = {}
         self._notes: list[tuple[int, bytes]] = []
@@ -113,6 +117,7 @@ class LogSink:
                 on_recovered=on_recovered,
                 owner=owner,
                 spool=spool,
+                surroundings=around,
             )
 
         self._make_writer = make_writer
