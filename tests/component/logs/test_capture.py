@@ -324,6 +324,18 @@ def test_an_instance_may_have_a_log_of_its_own(bench) -> None:
     assert {path.name for path in bench.directory.glob("*.idx")} == {"web-0.idx", "web-1.idx"}
 
 
+def test_a_note_comes_before_what_is_written_after_it_and_before_the_end(bench) -> None:
+    """It waits for the end of the turn; the lines of the successor, and the closing of the log, do not overtake it."""
+    sink = bench.sink()
+    sink.note(0, "ended")
+    assert bench.path.read_bytes() == b""
+    sink.deliver(0, b"hello\n")
+    sink.note(0, "ended again")
+    sink.close()
+    bench.loop.end_turn()
+    assert bench.path.read_bytes() == b"oxherd: ended\nhello\noxherd: ended again\n"
+
+
 def test_a_note_of_oxherd_is_one_line_with_its_name(bench) -> None:
     sink = bench.sink()
     sink.note(0, "killed after 10 s\nreally")
