@@ -32,6 +32,8 @@ __all__ = ["CardWriter", "exit_record"]
 
 _LINES = 40
 _LINE_MAX = 2000
+# Cards that wait to be written at the most: when a hundred programs die at once, their last lines must not fill the memory.
+_AT_ONCE = 16
 _SIGKILL = 9
 
 
@@ -162,6 +164,8 @@ class CardWriter:
         self._unkept.append((handle, card))
         if len(self._unkept) == 1:
             self._loop.call_last(self._keep_all)
+        elif len(self._unkept) >= _AT_ONCE:
+            self._keep_all()
 
     def _keep_all(self) -> None:
         unkept, self._unkept = self._unkept, []

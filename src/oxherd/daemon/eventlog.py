@@ -18,6 +18,8 @@ __all__ = ["EventLog"]
 
 _KEPT = 1000
 _FILE_MAX = 4 * 1024 * 1024
+# What is written at once at the most: a thousand programs that start in one turn must not be a megabyte of events in memory.
+_AT_ONCE = 64
 
 
 class EventLog:
@@ -49,7 +51,7 @@ class EventLog:
         event: dict[str, object] = {"time": round(self._wall(), 6), "kind": kind, "text": text, **fields}
         self._recent.append(event)
         self._unwritten.append(event)
-        if self._later is None:
+        if self._later is None or len(self._unwritten) >= _AT_ONCE:
             self._write()
         elif len(self._unwritten) == 1:
             self._later(self._write)
