@@ -178,10 +178,11 @@ class OomCounter:
     __slots__ = ("_cgroup", "_counter", "_membership")
 
     def __init__(self) -> None:
-        """Look at nothing yet."""
+        """Look once, so that the descriptors it takes are there from the beginning."""
         self._membership = KeptFile("/proc/self/cgroup")
         self._cgroup: bytes | None = None
         self._counter: KeptFile | None = None
+        self.count()
 
     def count(self) -> int | None:
         """Return how often the kernel has killed for want of memory where this process lives, None where nobody counts."""

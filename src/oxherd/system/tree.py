@@ -139,10 +139,11 @@ class OwnChildren:
     __slots__ = ("_file", "_pid")
 
     def __init__(self) -> None:
-        """Look at nothing yet."""
+        """Look once, so that the descriptor it takes is there from the beginning."""
         self._pid = os.getpid()
         # Orphans fall to the first thread, which is also the one that starts programs; prctl(2), PR_SET_CHILD_SUBREAPER.
         self._file = KeptFile(f"/proc/{self._pid}/task/{self._pid}/children")
+        self._file.read()
 
     def pids(self) -> list[int]:
         """Return them, dead but unreaped ones included.

@@ -117,9 +117,9 @@ def test_oom_kills_are_those_of_the_cgroup_this_process_is_in_now(monkeypatch, t
         def of(self, _controller):
             return self.home
 
+    counter = OomCounter()
     monkeypatch.setattr(placement, "Placement", Somewhere)
     (tmp_path / "cgroup").write_bytes(b"0::/one\n")
-    counter = OomCounter()
     counter._membership = KeptFile(str(tmp_path / "cgroup"))
     assert [counter.count(), counter.count()] == [7, 7]
     (tmp_path / "cgroup").write_bytes(b"0::/two\n")
