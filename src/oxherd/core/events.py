@@ -118,6 +118,8 @@ Event = (
 class EventKind(Enum):
     """The columns of the table: the events, timers each for itself."""
 
+    __hash__ = object.__hash__  # as in `oxherd.core.instance.State`
+
     START = "start"
     STOP = "stop"
     RESTART = "restart"

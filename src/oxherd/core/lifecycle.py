@@ -26,7 +26,7 @@ as down or is started again. A dead gunicorn master's workers would otherwise ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from oxherd.core.commands import (
     Announce,
@@ -53,7 +53,7 @@ from oxherd.core.events import (
     TimerFired,
     kind_of,
 )
-from oxherd.core.instance import Desired, Instance, Reason, State, Timer
+from oxherd.core.instance import Desired, Instance, Reason, State, Timer, replace
 from oxherd.core.restart import STABLE_AFTER, RestartDecision, RestartMode, backoff_delay, decide
 
 TYPE_CHECKING = False

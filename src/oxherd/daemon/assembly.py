@@ -101,7 +101,7 @@ class Assembly:
         self._mark = stack_id(own)
         self.loop = loop or Loop(self._callback_failed)
         self.system = system or Machine.with_all_descriptors()
-        self.events = EventLog(os.path.join(own, "events.jsonl"), self.system.wall)
+        self.events = EventLog(os.path.join(own, "events.jsonl"), self.system.wall, self.loop.call_last)
         self.journal = Journal(
             Home(runtime=home.runtime, state=own), lambda text: self.events.publish("state-trouble", text)
         )
@@ -257,7 +257,7 @@ class Assembly:
             self.verbs.dispatch,
             version=self._version,
             owner_uid=os.geteuid(),
-            before_sending=self.records.flush,
+            before_sending=self._write_down,
             inherited=-1 if self._inheritance is None else self._inheritance.control,
         )
         self._guard = SocketGuard(
@@ -288,6 +288,10 @@ class Assembly:
         else:
             self.boot.begin(inherited)
             self.watchdog.ready()
+
+    def _write_down(self) -> None:
+        self.supervisor.catch_up()
+        self.records.flush()
 
     def run(self) -> int:
         """Run the loop until the end; return the exit code."""
@@ -333,6 +337,7 @@ class Assembly:
     def _bequeath(self) -> Inheritance:
         """Write down what is not yet, and return what the next version is given."""
         self.records.flush()
+        self.loop.end_turn()  # which this version does not have
         assert self._server is not None
         hosting = self.supervisor.hosting
         return Inheritance(
@@ -381,7 +386,7 @@ class Assembly:
     def _when_alone(self, then: Callable[[], None], deadline: float) -> None:
         """Go on when no helper is left either: the file watcher was killed, a compressor ends by itself."""
         self.compressors.end()  # the one that ends now must not be followed by another
-        pids = self.children.pids
+        pids = tuple(self.children.pids)
         if pids and self.loop.now() < deadline:
             self.loop.call_later(0.01, lambda: self._when_alone(then, deadline))
             return
@@ -400,6 +405,7 @@ class Assembly:
 
     def close(self) -> None:
         """Close files and sockets."""
+        self.loop.end_turn()
         self.records.close()
         if self._guard is not None:
             self._guard.close()

@@ -1,13 +1,14 @@
 """Crash cards: what is known about an end, kept for ``oxherd why``.
 
-Written at the moment of the exit, while the last lines, the port's holder and the OOM counters still say something.
+What it says is found out at the moment of the exit, while the last lines, the port's holder and the OOM counters still say
+something. It is masked and written at the end of the turn, when the successor has been started.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from oxherd.core.instance import Reason, State
 from oxherd.daemon.environment import mask_of
@@ -17,6 +18,9 @@ from oxherd.units import format_seconds, signal_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oxherd.config.model import ProcessSpec
     from oxherd.control.paths import Home
     from oxherd.core.exits import ExitStatus
     from oxherd.daemon.cgrouping import Cgroups
@@ -28,7 +32,26 @@ __all__ = ["CardWriter", "exit_record"]
 
 _LINES = 40
 _LINE_MAX = 2000
+# Cards that wait to be written at the most: when a hundred programs die at once, their last lines must not fill the memory.
+_AT_ONCE = 16
 _SIGKILL = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A card that is not kept yet: its lines are as the program wrote them, secrets and all."""
+
+    spec: ProcessSpec
+    env: Mapping[str, str]
+    lines: list[str]
+    record: dict[str, object]
+
+    def masked(self) -> dict[str, object]:
+        """Return it as it may be kept and shown."""
+        if not self.lines:
+            return self.record
+        mask = mask_of(self.spec, self.env)
+        return {**self.record, "last_lines": [mask.text(line) for line in self.lines]}
 
 
 class CardWriter:
@@ -47,11 +70,12 @@ class CardWriter:
         self._system = system
         self._home = home
         self._cgroups = cgroups
+        self._unkept: list[tuple[InstanceHandle, Card]] = []
 
     def spawn_failed(self, handle: InstanceHandle, text: str) -> None:
         """Record a start that did not come about; the first line is the cause, the rest are hints."""
         cause, *hints = mask_of(handle.spec, handle.env).text(text).split("\n")
-        self._keep(handle, cause=cause, hints=hints, lines=[], status=None, uptime=None)
+        self._keep_soon(handle, cause=cause, hints=hints, lines=[], status=None, uptime=None)
 
     def ended(self, handle: InstanceHandle, status: ExitStatus) -> str:
         """Record an exit and return the line that says why, as far as it is known."""
@@ -60,8 +84,7 @@ class CardWriter:
         uptime = None if machine.started_at is None else self._loop.now() - machine.started_at
         if asked and not machine.reason.condemned:
             return status.text
-        mask = mask_of(handle.spec, handle.env)
-        lines = [mask.text(line) for line in self._last_lines(handle)]
+        lines = self._last_lines(handle)
         cause, hints = status.text, []
         if asked:
             cause = f"{machine.detail}; {status.text}" if machine.detail else status.text
@@ -81,17 +104,22 @@ class CardWriter:
         elif not status.success:
             holder = _port_trouble(handle, lines)
             if holder:
-                cause = f"{status.text}: {holder}"
+                cause = f"{status.text}: {mask_of(handle.spec, handle.env).text(holder)}"
                 hints.append("stop that program, or give this process another port")
             elif status.signal is not None:
                 hints.append(f"{signal_name(status.signal)} came from outside Oxherd, or from the program itself")
         if uptime is not None and not asked:
             cause = f"{cause} after {format_seconds(uptime)}"
-        self._keep(handle, cause=cause, hints=hints, lines=lines, status=status, uptime=uptime)
+        self._keep_soon(handle, cause=cause, hints=hints, lines=lines, status=status, uptime=uptime)
         return cause
 
     def load(self, handle: InstanceHandle) -> list[dict[str, object]]:
         """Return the cards of an instance, newest first, also those of before a restart of the supervisor."""
+        self._keep_all()
+        self._load(handle)
+        return list(reversed(handle.cards))
+
+    def _load(self, handle: InstanceHandle) -> None:
         if not handle.cards:
             try:
                 with open(self._path(handle), "rb") as file:
@@ -100,14 +128,13 @@ class CardWriter:
                 kept = []
             kept = kept if isinstance(kept, list) else []
             handle.cards.extend(card for card in kept if isinstance(card, dict))
-        return list(reversed(handle.cards))
 
     def _path(self, handle: InstanceHandle) -> str:
         return os.path.join(
             self._home.stack(handle.process.stack.identity), f"why-{handle.process.name}-{handle.slot}.json"
         )
 
-    def _keep(
+    def _keep_soon(
         self,
         handle: InstanceHandle,
         *,
@@ -117,20 +144,37 @@ class CardWriter:
         status: ExitStatus | None,
         uptime: float | None,
     ) -> None:
-        self.load(handle)
-        handle.cards.append(
-            {
+        # What the handle holds is that of the successor when the card is written.
+        card = Card(
+            spec=handle.spec,
+            env=handle.env,
+            lines=lines,
+            record={
                 "time": self._system.wall(),
                 "incarnation": handle.machine.incarnation,
                 "cause": cause,
                 "exit": exit_record(status),
                 "uptime_seconds": None if uptime is None else round(uptime, 3),
                 "memory_peak_bytes": handle.memory_peak or None,
-                "last_lines": lines,
+                "last_lines": [],
                 "traceback": _traceback_of(handle),
                 "hints": hints,
-            }
+            },
         )
+        self._unkept.append((handle, card))
+        if len(self._unkept) == 1:
+            self._loop.call_last(self._keep_all)
+        elif len(self._unkept) >= _AT_ONCE:
+            self._keep_all()
+
+    def _keep_all(self) -> None:
+        unkept, self._unkept = self._unkept, []
+        for handle, card in unkept:
+            self._keep(handle, card.masked())
+
+    def _keep(self, handle: InstanceHandle, record: dict[str, object]) -> None:
+        self._load(handle)
+        handle.cards.append(record)
         try:
             replace_file(self._path(handle), {"cards": list(handle.cards)}, durable=False)
         except OSError:

@@ -16,7 +16,7 @@ from oxherd.system.reaper import decoded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, KeysView
 
     from oxherd.system.loop import Loop, Timer
     from oxherd.system.ports import System
@@ -87,9 +87,9 @@ class Children:
         loop.on_signal(signal.SIGCHLD, lambda _signum: self.look())
 
     @property
-    def pids(self) -> frozenset[int]:
-        """The pids of all registered children."""
-        return frozenset(self._by_pid)
+    def pids(self) -> KeysView[int]:
+        """The pids of all registered children, whoever they are when it is read: of a thousand no copy is made."""
+        return self._by_pid.keys()
 
     def adopt(
         self,

@@ -18,7 +18,7 @@ from oxherd.units import signal_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, KeysView
 
     from oxherd.core.events import Event
     from oxherd.core.exits import ExitStatus
@@ -92,7 +92,7 @@ class Executor:
         self.need_hosting: Callable[[], Hosting]  # set when the supervisor is put together
 
     @property
-    def pids(self) -> frozenset[int]:
+    def pids(self) -> KeysView[int]:
         """The pids of all that is watched already."""
         return self._children.pids
 

@@ -1,7 +1,8 @@
 """The heart of the supervisor: events go in, `step` decides, commands go out.
 
 One queue, one drain: an event that comes up while another is handled waits its turn, so no decision is ever taken on
-half-changed state. A change is written to the journal before anybody hears of it.
+half-changed state. A change is written to the journal before anybody hears of it, and before anything is started or
+signalled for it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 
 from oxherd.core import commands as c
 from oxherd.core.events import Permitted, Restart, Start
-from oxherd.core.instance import Instance
+from oxherd.core.instance import Instance, State
 from oxherd.core.lifecycle import step
 from oxherd.core.restart import RestartMode
 from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle, life_policy
@@ -60,6 +61,7 @@ class Supervisor:
         self.started = loop.now()
         self._queue: collections.deque[tuple[InstanceHandle, Event]] = collections.deque()
         self._draining = False
+        self._unwritten: dict[InstanceHandle, None] = {}  # what is put off by `_remember_soon`
         self.ending = False  # everything is being stopped, and nothing is started any more
         self._observers: list[Callable[[InstanceHandle], None]] = []
         self.save: Callable[[StackHandle], None]
@@ -158,7 +160,10 @@ class Supervisor:
             return
         handle.machine = after
         if _kept(before) != _kept(after):
-            self.remember(handle)
+            if after.state is State.SWEEPING and handle.worker is None and handle.passed is None:
+                self._remember_soon(handle)
+            else:
+                self.remember(handle)
         for command in commands:
             self._execute(handle, command)
         if handle.down and handle.retired:
@@ -264,9 +269,26 @@ class Supervisor:
 
     def remember(self, handle: InstanceHandle) -> None:
         """Write down what the next supervisor has to know of an instance; before anybody is told of it."""
+        self._unwritten.pop(handle, None)
         self.journal.save_instance(handle.key, record_of(handle))
         if handle.spec is not handle.process.spec:
             self.save(handle.process.stack)
+
+    def _remember_soon(self, handle: InstanceHandle) -> None:
+        """Write down at the end of this turn, or before anybody outside hears of it, that a program has ended.
+
+        Mostly there is nothing to sweep, and what is written then is that its successor is being started. A supervisor that is
+        killed before finds a journal in which the program runs and a pid that is gone: as if it had been killed before the end.
+        """
+        if not self._unwritten:
+            self.loop.call_last(self.catch_up)
+        self._unwritten[handle] = None
+
+    def catch_up(self) -> None:
+        """Write down what was put off; must come before an answer or an event leaves the supervisor."""
+        unwritten, self._unwritten = self._unwritten, {}
+        for handle in unwritten:
+            self.remember(handle)
 
     def resume(self, handle: InstanceHandle, machine: Instance, commands: tuple[c.Command, ...]) -> None:
         """Go on with an instance that an earlier supervisor had, in the state that was found out.
@@ -288,6 +310,7 @@ class Supervisor:
             del process.instances[handle.slot]
         elif handle in process.others:
             process.others.remove(handle)
+        self._unwritten.pop(handle, None)
         self.journal.forget_instance(handle.key)
 
     def permitted(self, handle: InstanceHandle, *, ok: bool, detail: str = "") -> None:

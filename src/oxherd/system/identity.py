@@ -22,6 +22,7 @@ __all__ = [
     "MARK_VARIABLE",
     "SCARCE",
     "Identity",
+    "KeptFile",
     "ProcStat",
     "boot_id",
     "catches",
@@ -119,6 +120,50 @@ def read_file(path: str, *, insist: bool = False) -> bytes | None:
     finally:
         os.close(fd)
     return b"".join(chunks)
+
+
+class KeptFile:
+    """A file of ``/proc`` or ``/sys`` that is read again and again: finding it anew would be most of the cost.
+
+    Args:
+        path: The file.
+    """
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: str) -> None:
+        """Open nothing yet."""
+        self._path = path
+        self._fd = -1
+
+    def read(self, *, insist: bool = False) -> bytes | None:
+        """Return what is in it now, or None if it is not there or not ours to read.
+
+        Raises:
+            OSError: As `read_file`.
+        """
+        try:
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            found = b""
+            while chunk := os.pread(self._fd, _LINE, len(found)):
+                found += chunk
+        except OSError as error:
+            self.close()
+            if insist and error.errno in SCARCE:
+                raise
+            return None
+        return found
+
+    def close(self) -> None:
+        """Close it; it is opened again when it is read again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        """Whoever kept it is gone."""
+        self.close()
 
 
 def pids(*, insist: bool = False) -> Iterator[int]:

@@ -59,6 +59,7 @@ class Loop:
         self._sequence = 0
         self._cancelled = 0
         self._soon: list[Callable[[], None]] = []
+        self._last: list[Callable[[], None]] = []
         self._signals: dict[int, Callable[[int], None]] = {}
         self._previous: dict[int, object] = {}
         self._running = False
@@ -81,6 +82,14 @@ class Loop:
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back in this turn of the loop, after the callbacks that run now."""
         self._soon.append(callback)
+
+    def call_last(self, callback: Callable[[], None]) -> None:
+        """Call back at the end of this turn, before the next wait.
+
+        For what has to be done soon and for which nobody waits, so that it comes after that for which somebody does: the
+        successor of a program that has died is started before its crash card is written.
+        """
+        self._last.append(callback)
 
     @property
     def timers(self) -> int:
@@ -170,9 +179,17 @@ class Loop:
         self._run_soon()
         self._run_timers()
         self._run_soon()
+        self.end_turn()
+
+    def end_turn(self) -> None:
+        """Do now what was put off to the end of this turn: it may have none, as before an execve(2)."""
+        while self._last:
+            batch, self._last = self._last, []
+            for callback in batch:
+                self._call(callback)
 
     def _wait_time(self) -> float | None:
-        if self._soon:
+        if self._soon or self._last:
             return 0.0
         while self._timers and not self._timers[0][2].active:
             heapq.heappop(self._timers)

@@ -8,6 +8,8 @@ import time
 
 from oxherd.system import cgroups, identity, reaper, resources, spawn, tree
 from oxherd.system.logs.sink import LogSink
+from oxherd.system.logs.surroundings import Surroundings
+from oxherd.system.placement import OomCounter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class Machine:
     def __init__(self, file_limits: tuple[int, int] | None = None) -> None:
         """Change nothing."""
         self._file_limits = file_limits
+        self._oom_counter = OomCounter()
+        self._surroundings: Surroundings | None = None
+        self._own_children = tree.OwnChildren()
 
     @classmethod
     def with_all_descriptors(cls) -> Machine:
@@ -90,10 +95,11 @@ class Machine:
         """Return the living descendants of a process."""
         return tree.descendants(pid)
 
-    def survey(self, known: Collection[int]) -> ProcessTable | None:
+    def survey(self, known: Collection[int]) -> ProcessTable:
         """Read what there is, if an orphan has fallen to this process."""
         # The roots of everything that is left are our children. Mostly there are none: one read, not a whole scan.
-        return None if all(pid in known for pid in tree.children(os.getpid())) else tree.ProcessTable.scan()
+        strangers = any(pid not in known for pid in self._own_children.pids())
+        return tree.ProcessTable.scan() if strangers else tree.ProcessTable({})
 
     def leftovers(
         self,
@@ -108,10 +114,9 @@ class Machine:
         """Return what an incarnation left to its subreaper, or to anybody."""
         own = os.getpid()
         if anywhere:
-            return tree.strays_of(mark, main_pid, known, pipes, table=table)
+            # An empty table says that nobody has fallen to this process, and of others nothing.
+            return tree.strays_of(mark, main_pid, known, pipes, table=table if table and table.processes else None)
         table = self.survey(known) if table is None else table
-        if table is None:
-            return []
         found = tree.orphans_of(mark, main_pid, own, known, pipes, table=table)
         # A look that meets a dead orphan proves nothing: it may have forked after the pids were listed. Whoever looks
         # does so again when the orphan is reaped. One that lived when it was listed may have died before its mark was
@@ -165,7 +170,7 @@ class Machine:
 
     def oom_kills(self) -> int | None:
         """Return how often the kernel has killed for memory around here."""
-        return cgroups.oom_counter()
+        return self._oom_counter.count()
 
     def make_cgroup(self, name: str, limits: LimitSpec) -> cgroups.CgroupHandle:
         """Make a cgroup with hard limits."""
@@ -210,6 +215,8 @@ class Machine:
         spool: Spool | None,
     ) -> LogSink:
         """Open a log file."""
+        if self._surroundings is None:
+            self._surroundings = Surroundings(loop.call_last)
         return LogSink(
             loop=loop,
             path=path,
@@ -223,6 +230,7 @@ class Machine:
             echo=echo,
             owner=owner,
             spool=spool,
+            surroundings=self._surroundings,
         )
 
 

@@ -11,13 +11,22 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 
-from oxherd.system.identity import read_file
+from oxherd.system.identity import KeptFile, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CgroupKind", "Home", "Placement", "cpu_quota", "memory_limit", "oom_counter", "oom_kills_in"]
+__all__ = [
+    "CgroupKind",
+    "Home",
+    "OomCounter",
+    "Placement",
+    "cpu_quota",
+    "memory_limit",
+    "oom_counter",
+    "oom_kills_in",
+]
 
 # A v1 memory limit that is not set reads as the largest number of pages; no machine comes near a quarter of it.
 _NO_LIMIT = 1 << 60
@@ -64,9 +73,11 @@ class Placement:
 
     __slots__ = ("_by_controller", "unified")
 
-    def __init__(self, pid: int = 0, proc: str = "/proc") -> None:
-        """Read both files."""
-        paths = dict(_paths(read_file(f"{proc}/{pid or 'self'}/cgroup") or b""))
+    def __init__(self, pid: int = 0, proc: str = "/proc", cgroup: bytes | None = None) -> None:
+        """Read both files; ``cgroup`` is the first of them where it has been read."""
+        if cgroup is None:
+            cgroup = _cgroup_of(pid, proc)
+        paths = dict(_paths(cgroup))
         self.unified: Home | None = None
         self._by_controller: dict[str, Home] = {}
         for kind, root, mount, controllers in _mounts(read_file(f"{proc}/self/mountinfo") or b""):
@@ -95,6 +106,10 @@ class Placement:
             return frozenset()
         listed = read_file(f"{self.unified.folder}/cgroup.controllers") or b""
         return frozenset(listed.decode().split())
+
+
+def _cgroup_of(pid: int, proc: str) -> bytes:
+    return read_file(f"{proc}/{pid or 'self'}/cgroup") or b""
 
 
 def _paths(text: bytes) -> Iterator[tuple[str, str]]:
@@ -153,14 +168,49 @@ def oom_counter(pid: int = 0, *, proc: str = "/proc") -> int | None:
     return _count(f"{proc}/vmstat", "oom_kill") if own is None else own
 
 
+class OomCounter:
+    """`oom_counter` of this process, for who asks at every start and every SIGKILL.
+
+    Which file counts is looked up anew only when this process has been moved to another cgroup: the list of mounts is long
+    where there are containers.
+    """
+
+    __slots__ = ("_cgroup", "_counter", "_membership")
+
+    def __init__(self) -> None:
+        """Look once, so that the descriptors it takes are there from the beginning."""
+        self._membership = KeptFile("/proc/self/cgroup")
+        self._cgroup: bytes | None = None
+        self._counter: KeptFile | None = None
+        self.count()
+
+    def count(self) -> int | None:
+        """Return how often the kernel has killed for want of memory where this process lives, None where nobody counts."""
+        cgroup = self._membership.read() or b""
+        if cgroup != self._cgroup:
+            home = Placement(cgroup=cgroup).of("memory")
+            self._counter = None if home is None else KeptFile(_oom_file(home.kind, home.folder))
+            self._cgroup = cgroup
+        own = None if self._counter is None else _number(self._counter.read(), "oom_kill")
+        return _count("/proc/vmstat", "oom_kill") if own is None else own
+
+
 def oom_kills_in(kind: CgroupKind, folder: str) -> int | None:
     """Return how often the kernel has killed for want of memory in one cgroup, None where that is not counted."""
-    return _count(f"{folder}/{'memory.events' if kind is CgroupKind.V2 else 'memory.oom_control'}", "oom_kill")
+    return _count(_oom_file(kind, folder), "oom_kill")
+
+
+def _oom_file(kind: CgroupKind, folder: str) -> str:
+    return f"{folder}/{'memory.events' if kind is CgroupKind.V2 else 'memory.oom_control'}"
 
 
 def _count(path: str, key: str) -> int | None:
     """Return the number behind a key of a file of ``key number`` lines, None if there is no such file or key."""
-    for line in (read_file(path) or b"").decode(errors="replace").splitlines():
+    return _number(read_file(path), key)
+
+
+def _number(text: bytes | None, key: str) -> int | None:
+    for line in (text or b"").decode(errors="replace").splitlines():
         name, _, number = line.partition(" ")
         if name == key:
             return int(number)

@@ -113,7 +113,7 @@ class System(Protocol):
         """Return every living descendant of a process."""
 
     def survey(self, known: Collection[int]) -> ProcessTable | None:
-        """Read what there is, once for the `leftovers` of many; None if no orphan has fallen to the supervisor."""
+        """Read what there is, once for the `leftovers` of many; nothing if no orphan has fallen to the supervisor."""
 
     def leftovers(
         self,

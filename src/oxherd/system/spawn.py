@@ -11,6 +11,7 @@ but those it was given, and its signals are as at login. It is never a Python fu
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import errno
 import marshal
 import os
@@ -36,6 +37,7 @@ _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _CHUNK = 65536
 # What Popen's restore_signals sets back; every other ignored signal would stay ignored over the exec.
 _RESTORED = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+_INHERITED = tuple(number for number in range(1, signal.NSIG) if number not in _RESTORED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +342,5 @@ def _signals_unclean() -> bool:
     """
     if signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         return True
-    return any(
-        signal.getsignal(number) is signal.SIG_IGN for number in range(1, signal.NSIG) if number not in _RESTORED
-    )
+    # The C half of the module: the other one makes an Enum of every answer, and this is asked for every start.
+    return any(_signal.getsignal(number) == _signal.SIG_IGN for number in _INHERITED)

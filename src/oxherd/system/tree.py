@@ -14,13 +14,33 @@ from __future__ import annotations
 import os
 import signal
 
-from oxherd.system.identity import SCARCE, Identity, ProcStat, identity_of, mark_of, pids, read_file, read_stat
+from oxherd.system.identity import (
+    SCARCE,
+    Identity,
+    KeptFile,
+    ProcStat,
+    identity_of,
+    mark_of,
+    pids,
+    read_file,
+    read_stat,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable
 
-__all__ = ["ProcessTable", "children", "descendants", "exterminate", "kill_all", "orphans_of", "send", "strays_of"]
+__all__ = [
+    "OwnChildren",
+    "ProcessTable",
+    "children",
+    "descendants",
+    "exterminate",
+    "kill_all",
+    "orphans_of",
+    "send",
+    "strays_of",
+]
 
 
 class ProcessTable:
@@ -111,6 +131,32 @@ def children(pid: int) -> list[int]:
     """Return the direct children of a process, dead but unreaped ones included."""
     listed = _listed_children(pid)
     return ProcessTable.scan().children(pid) if listed is None else listed
+
+
+class OwnChildren:
+    """The direct children of this process: whatever falls to a subreaper is among them."""
+
+    __slots__ = ("_file", "_pid")
+
+    def __init__(self) -> None:
+        """Look once, so that the descriptor it takes is there from the beginning."""
+        self._pid = os.getpid()
+        # Orphans fall to the first thread, which is also the one that starts programs; prctl(2), PR_SET_CHILD_SUBREAPER.
+        self._file = KeptFile(f"/proc/{self._pid}/task/{self._pid}/children")
+        self._file.read()
+
+    def pids(self) -> list[int]:
+        """Return them, dead but unreaped ones included.
+
+        None is missed, although proc(5) promises that only of children that are stopped: the kernel loses its place in the
+        list when the child it was at is reaped, which nobody but this process does, and what begins meanwhile comes at the
+        end.
+
+        Raises:
+            OSError: There are no descriptors or no memory to look.
+        """
+        listed = self._file.read(insist=True)
+        return children(self._pid) if listed is None else [int(child) for child in listed.split()]
 
 
 def descendants(pid: int) -> list[int]:

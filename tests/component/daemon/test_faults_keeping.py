@@ -143,6 +143,30 @@ def test_a_file_nobody_has_locked_has_no_holder(tmp_path):
         assert lock_holder(file.fileno()) == 0
 
 
+def test_events_of_one_turn_are_one_write_and_many_are_several(path, monkeypatch):
+    ends, writes = [], []
+    log = EventLog(str(path), lambda: 0.0, ends.append)
+    write = os.write
+
+    def counted(fd, data):
+        writes.append(data.count(b"\n"))
+        return write(fd, data)
+
+    monkeypatch.setattr("oxherd.daemon.eventlog.os.write", counted)
+    for _ in range(3):
+        log.publish("few", "x")
+    assert writes == []
+    for end in ends:
+        end()
+    assert writes == [3]
+    for number in range(200):
+        log.publish(str(number), "x")
+    log.close()
+    assert max(writes) <= 64
+    assert sum(writes) == 203
+    assert kinds(path) == [str(number) for number in range(100, 200)]
+
+
 # -- remains --------------------------------------------------------------------------------------------------------
 
 

@@ -113,6 +113,7 @@ def test_the_new_version_is_asked_then_told_of_then_become(stage):
 
 def test_an_exec_that_fails_leaves_everything_as_it_was(stage):
     stage.bench.supervisor.tell("note", "the file of the events is open")
+    stage.bench.loop.advance(0.0)
     before = set(os.listdir("/proc/self/fd"))
     stage.begin()
     stage.helpers.say(GOOD)

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from oxherd.system.logs import pipe as pipe_module
-from oxherd.system.logs import sink as sink_module
 from oxherd.system.logs.pipe import make_pipe
 
 
@@ -226,7 +225,7 @@ def test_a_busy_pipe_is_read_by_the_clock_and_watched_again_when_it_is_quiet(ben
 
 
 def test_a_pipe_that_is_found_full_grows_and_a_quiet_one_does_not(bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "may_exceed_share", lambda: False)
+    monkeypatch.setattr("oxherd.system.logs.surroundings.may_exceed_share", lambda: False)
     sink = bench.sink()
     loud, quiet = sink.open_pipe(0), sink.open_pipe(1)
     os.set_blocking(loud.child_fd, False)
@@ -325,10 +324,23 @@ def test_an_instance_may_have_a_log_of_its_own(bench) -> None:
     assert {path.name for path in bench.directory.glob("*.idx")} == {"web-0.idx", "web-1.idx"}
 
 
+def test_a_note_comes_before_what_is_written_after_it_and_before_the_end(bench) -> None:
+    """It waits for the end of the turn; the lines of the successor, and the closing of the log, do not overtake it."""
+    sink = bench.sink()
+    sink.note(0, "ended")
+    assert bench.path.read_bytes() == b""
+    sink.deliver(0, b"hello\n")
+    sink.note(0, "ended again")
+    sink.close()
+    bench.loop.end_turn()
+    assert bench.path.read_bytes() == b"oxherd: ended\nhello\noxherd: ended again\n"
+
+
 def test_a_note_of_oxherd_is_one_line_with_its_name(bench) -> None:
     sink = bench.sink()
     sink.note(0, "killed after 10 s\nreally")
     sink.note(0, "oxherd: stopped")
+    bench.loop.end_turn()
     assert bench.path.read_bytes() == b"oxherd: killed after 10 s really\noxherd: stopped\n"
 
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["COMPRESSED", "PARTIAL", "all_serials", "exists", "find_serials", "for_instance", "names_beside", "rotated"]
+__all__ = [
+    "COMPRESSED",
+    "PARTIAL",
+    "all_serials",
+    "exists",
+    "find_serials",
+    "for_instance",
+    "names_beside",
+    "numbered",
+    "rotated",
+]
 
 COMPRESSED = ".gz"
 PARTIAL = ".gz.tmp"
@@ -28,29 +38,32 @@ def names_beside(path: str) -> list[str]:
         return []
 
 
-def find_serials(path: str, suffix: str = "", names: list[str] | None = None) -> list[int]:
+def numbered(name: str, suffix: str = COMPRESSED) -> tuple[str, int]:
+    """Return ``web.log`` and 7 of ``web.log.7``, with or without the suffix; the name and 0 where there is no number."""
+    base, _, number = name.removesuffix(suffix).rpartition(".")
+    # No leading zeros: 7 and 07 would be two files with one number.
+    if number.isascii() and number.isdigit() and number[0] != "0":
+        return base, int(number)
+    return name, 0
+
+
+def find_serials(path: str, suffix: str = "") -> list[int]:
     """Return the numbers N for which ``path.N`` plus ``suffix`` exists, lowest first; none if the directory is not there.
 
     Args:
         path: The log.
         suffix: What comes behind the number.
-        names: The names in its directory, where they are known: there may be thousands of them, and as many logs to open.
     """
-    prefix = os.path.basename(path) + "."
-    serials: list[int] = []
-    for name in names_beside(path) if names is None else names:
-        if name.startswith(prefix) and name.endswith(suffix):
-            number = name[len(prefix) : len(name) - len(suffix)]
-            # No leading zeros: 7 and 07 would be two files with one number.
-            if number.isascii() and number.isdigit() and number[0] != "0":
-                serials.append(int(number))
-    return sorted(serials)
+    prefix = os.path.basename(path)
+    found = (numbered(name, suffix) for name in names_beside(path) if name.endswith(suffix))
+    return sorted(serial for base, serial in found if serial and base == prefix)
 
 
-def all_serials(path: str, names: list[str] | None = None) -> set[int]:
-    """Return the numbers N for which there is a ``path.N``, compressed or not; ``names`` as in `find_serials`."""
-    names = names_beside(path) if names is None else names
-    return {*find_serials(path, names=names), *find_serials(path, COMPRESSED, names)}
+def all_serials(path: str) -> set[int]:
+    """Return the numbers N for which there is a ``path.N``, compressed or not."""
+    prefix = os.path.basename(path)
+    found = map(numbered, names_beside(path))
+    return {serial for base, serial in found if serial and base == prefix}
 
 
 def exists(path: str, serial: int) -> bool:

@@ -53,14 +53,15 @@ def make_pipe(*, large: bool) -> tuple[int, int]:
     Raises:
         OSError: No descriptors are left; none is leaked.
     """
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    # For the end that is read; the child's is opened anew, and with that has flags of its own.
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        os.set_blocking(read_fd, False)
         try:
             child_fd = os.open(f"/proc/self/fd/{write_fd}", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             # No /proc: a plain pipe, whose writer does notice the supervisor's death.
             child_fd = os.dup(write_fd)
+            os.set_blocking(child_fd, True)
     except BaseException:
         os.close(read_fd)
         raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from oxherd.system.logs.index import IndexHeader, IndexReader, announce, interrupted
-from oxherd.system.logs.names import COMPRESSED, all_serials, exists, names_beside, rotated
+from oxherd.system.logs.names import COMPRESSED, exists, rotated
+from oxherd.system.logs.surroundings import Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ class Rotation:
         path: The log.
         index_path: Its index.
         keep: How many old files are kept.
+        surroundings: Knows the directories; without it they are looked at each time.
     """
 
-    __slots__ = ("_index_path", "_keep", "_path", "kept", "numbered", "serial")
+    __slots__ = ("_index_path", "_keep", "_path", "_surroundings", "kept", "numbered", "serial")
 
-    def __init__(self, path: str, index_path: str, keep: int) -> None:
+    def __init__(self, path: str, index_path: str, keep: int, surroundings: Surroundings | None = None) -> None:
         """Remember the paths; `adopt` looks at the disk."""
+        self._surroundings = Surroundings() if surroundings is None else surroundings
         self._path = path
         self._index_path = index_path
         self._keep = keep
@@ -39,14 +42,12 @@ class Rotation:
     def adopt(self, file: LogFile) -> IndexHeader:
         """Find out the number of the file that has just been opened; returns what its index has to say of it."""
         self._finish_turn()
-        names = names_beside(self._path)
-        together = os.path.dirname(self._path) == os.path.dirname(self._index_path)
-        indexed = all_serials(self._index_path, names if together else None)
-        logs = all_serials(self._path, names)
+        indexed = self._surroundings.serials(self._index_path)
+        logs = self._surroundings.serials(self._path)
         self.numbered = bool(indexed or logs)
         self.kept = sorted(indexed & logs)
         for serial in indexed - logs:
-            _remove(rotated(self._index_path, serial))
+            self._remove(rotated(self._index_path, serial))
         known = self._serial_of(file)
         self.serial = max((*logs, *indexed, self.serial - 1, 0)) + 1 if known is None else known
         return self._header(file)
@@ -55,6 +56,7 @@ class Rotation:
         """Rename the index too, should a supervisor have been killed when it had renamed the log."""
         serial = interrupted(self._path, self._index_path)
         if serial is not None:
+            self._surroundings.changed(self._index_path)
             try:
                 os.rename(self._index_path, rotated(self._index_path, serial))
             except OSError:
@@ -84,12 +86,14 @@ class Rotation:
         while exists(self._path, self.serial):
             self.serial += 1
         announce(self._index_path, self.serial)
+        self._surroundings.changed(self._path)
+        self._surroundings.changed(self._index_path)
         file.rename(rotated(self._path, self.serial))
         try:
             os.rename(self._index_path, rotated(self._index_path, self.serial))
         except OSError:
             # Without its index the old file is shown without times and tags. It is still one to count and to remove.
-            _remove(self._index_path)
+            self._remove(self._index_path)
         self.kept.append(self.serial)
         self.serial += 1
         return self._header(file)
@@ -98,15 +102,15 @@ class Rotation:
         """Remove the oldest files beyond the number that is kept."""
         while len(self.kept) > self._keep:
             serial = self.kept.pop(0)
-            _remove(rotated(self._path, serial))
-            _remove(rotated(self._index_path, serial))
+            self._remove(rotated(self._path, serial))
+            self._remove(rotated(self._index_path, serial))
 
-
-def _remove(path: str) -> None:
-    for name in (path, path + COMPRESSED):
-        if os.path.lexists(name):
-            try:
-                os.unlink(name)
-            except OSError:
-                # Gone just now, or not ours to remove: either way there is nothing more to do about it here.
-                continue
+    def _remove(self, path: str) -> None:
+        self._surroundings.changed(path)
+        for name in (path, path + COMPRESSED):
+            if os.path.lexists(name):
+                try:
+                    os.unlink(name)
+                except OSError:
+                    # Gone just now, or not ours to remove: either way there is nothing more to do about it here.
+                    continue

@@ -6,9 +6,10 @@ import os
 import time
 
 from oxherd.system.logs.names import for_instance
-from oxherd.system.logs.pipe import TURN_BUDGET, OutputPipe, make_pipe, may_exceed_share
+from oxherd.system.logs.pipe import TURN_BUDGET, OutputPipe, make_pipe
 from oxherd.system.logs.ring import Batch
 from oxherd.system.logs.stamp import Stamper
+from oxherd.system.logs.surroundings import Surroundings
 from oxherd.system.logs.writer import LogWriter
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ class LogSink:
         echo: Gets every whole line too.
         owner: uid and gid of files that are created.
         spool: Keeps what has been read and not written from dying with the supervisor; None: it does.
+        surroundings: What it has in common with the other logs of the supervisor; None: it is alone.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class LogSink:
         "_large_pipes",
         "_loop",
         "_make_writer",
+        "_notes",
         "_parked",
         "_per_instance",
         "_pipes",
@@ -82,6 +85,7 @@ class LogSink:
         echo: Echo | None = None,
         owner: tuple[int, int] | None = None,
         spool: Spool | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Open the log; a log that cannot be opened is trouble, not an error."""
         self._loop = loop
@@ -93,9 +97,11 @@ class LogSink:
         self._parked: list[OutputPipe] = []
         self._tick: Timer | None = None
         self._held_back = False
-        self._large_pipes = may_exceed_share()
+        around = Surroundings() if surroundings is None else surroundings
+        self._large_pipes = around.large_pipes
         self._per_instance = "{instance}" in path
         self._writers: dict[int, LogWriter] = {}
+        self._notes: list[tuple[int, bytes]] = []
 
         def make_writer(slot: int) -> LogWriter:
             log, index = for_instance(path, index_path, slot)
@@ -111,6 +117,7 @@ class LogSink:
                 on_recovered=on_recovered,
                 owner=owner,
                 spool=spool,
+                surroundings=around,
             )
 
         self._make_writer = make_writer
@@ -185,13 +192,21 @@ class LogSink:
         return pipe
 
     def note(self, slot: int, text: str) -> None:
-        """Write a line of Oxherd's own into the log."""
+        """Write a line of Oxherd's own into the log, at the end of this turn or before what comes until then."""
         line = text if text.startswith("oxherd: ") else f"oxherd: {text}"
         data = line.replace("\n", " ").encode("utf-8", "backslashreplace") + b"\n"
-        self._write(slot, data, own=True)
+        self._notes.append((slot, data))
+        if len(self._notes) == 1:
+            self._loop.call_last(self._write_notes)
+
+    def _write_notes(self) -> None:
+        while self._notes:
+            slot, data = self._notes.pop(0)
+            self._store(slot, data, own=True)
 
     def reopen(self) -> None:
         """Open the files anew at their paths, after logrotate has moved them."""
+        self._write_notes()
         for writer in self._writers.values():
             writer.reopen()
 
@@ -199,6 +214,7 @@ class LogSink:
         """Finish every pipe and close the files."""
         for pipe in list(self._pipes):
             pipe.finish()
+        self._write_notes()
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
@@ -215,7 +231,8 @@ class LogSink:
 
     def deliver(self, slot: int, lines: bytes) -> None:
         """Take whole lines of an instance."""
-        self._write(slot, lines, own=False)
+        self._write_notes()
+        self._store(slot, lines, own=False)
 
     def release(self, pipe: OutputPipe) -> None:
         """Forget a pipe that closes; its last lines stay known."""
@@ -227,7 +244,7 @@ class LogSink:
             self._tick.cancel()
             self._tick = None
 
-    def _write(self, slot: int, lines: bytes, *, own: bool) -> None:
+    def _store(self, slot: int, lines: bytes, *, own: bool) -> None:
         now = time.time_ns()
         # Lines of Oxherd's own are for the file; on the echo the foreground says the same, without a process's tag.
         if self._echo is not None and not own:

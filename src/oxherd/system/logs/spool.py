@@ -23,6 +23,7 @@ import errno
 import fcntl
 import mmap
 import os
+import select
 import sys
 from struct import Struct
 
@@ -279,7 +280,10 @@ class PipeSpool:
         spool = self._spool
         self._sequence = 0
         if not spool.off:
-            size = max(1, min(size, _waiting(fd)))
+            waiting = _waiting(fd)
+            if not waiting and _ended(fd):
+                return b""
+            size = max(1, min(size, waiting))
             try:
                 spool.touch(size)
                 self._sequence = spool.begin(self._pipe, self._slot, place, size=size)
@@ -359,3 +363,10 @@ class PipeSpool:
 def _waiting(fd: int) -> int:
     """Return how many bytes are in a pipe; ioctl_fionread is in pipe(7)."""
     return int.from_bytes(fcntl.ioctl(fd, _FIONREAD, b"\0\0\0\0"), sys.byteorder)
+
+
+def _ended(fd: int) -> bool:
+    """Return whether a pipe is empty and nobody can write to it any more: what brings nothing needs no step."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return poller.poll(0) == [(fd, select.POLLHUP)]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oxherd.config.model import LogSpec
     from oxherd.system.logs.spool import Spool
     from oxherd.system.logs.stamp import Stamper
+    from oxherd.system.logs.surroundings import Surroundings
     from oxherd.system.loop import Loop, Timer
 
 __all__ = ["LogWriter"]
@@ -48,6 +49,7 @@ class LogWriter:
         on_recovered: Called once when it works again.
         owner: uid and gid for what is created.
         spool: Told when the lines of a batch go on in another file.
+        surroundings: Knows the directories.
 
     Attributes:
         path: The log, links resolved.
@@ -92,6 +94,7 @@ class LogWriter:
         on_recovered: Callable[[str], None],
         owner: tuple[int, int] | None = None,
         spool: Spool | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Open the log, or begin with trouble."""
         self._loop = loop
@@ -106,7 +109,7 @@ class LogWriter:
         self._on_recovered = on_recovered
         self._file = LogFile(path, owner)
         self._index = IndexWriter(index_path, STREAMS.index(stream))
-        self._rotation = Rotation(path, index_path, spec.max_files)
+        self._rotation = Rotation(path, index_path, spec.max_files, surroundings)
         self._compressor: Compressor | None = None
         if spec.compress:
             self._compressor = Compressor(
