@@ -15,6 +15,7 @@ HEAVY = {
     "concurrent.futures",
     "cronsim",
     "ctypes",
+    "dataclasses",
     "datetime",
     "email",
     "h11",

@@ -9,11 +9,11 @@ The model is imported by the supervisor, so it imports almost nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 
 from oxherd.core.fleet import DependencyCondition
 from oxherd.core.restart import RestartPolicy
+from oxherd.records import dataclass, field
 
 __all__ = [
     "AppSpec",

@@ -5,10 +5,10 @@ Values only; what changes them is `oxherd.core.lifecycle`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 
 from oxherd.core.restart import RestartPolicy
+from oxherd.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

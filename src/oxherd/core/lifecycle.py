@@ -26,8 +26,6 @@ as down or is started again. A dead gunicorn master's workers would otherwise ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oxherd.core.commands import (
     Announce,
     Arm,
@@ -55,6 +53,7 @@ from oxherd.core.events import (
 )
 from oxherd.core.instance import Desired, Instance, Reason, State, Timer
 from oxherd.core.restart import STABLE_AFTER, RestartDecision, RestartMode, backoff_delay, decide
+from oxherd.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 
 from oxherd.core.instance import Reason, State
 from oxherd.daemon.environment import mask_of
 from oxherd.daemon.journal import replace_file
+from oxherd.records import replace
 from oxherd.system import portholders
 from oxherd.units import format_seconds, signal_name
 

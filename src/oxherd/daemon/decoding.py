@@ -8,10 +8,10 @@ nothing else.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile, ProcessSpec
+from oxherd.records import replace
 
 __all__ = ["Decoder"]
 

@@ -6,10 +6,10 @@ Mutable holders around the pure `Instance`; nothing here decides anything.
 from __future__ import annotations
 
 import collections
-from dataclasses import dataclass
 
 from oxherd.config.model import ProcessSpec, ProcessType
 from oxherd.core.instance import Instance, LifePolicy, State
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

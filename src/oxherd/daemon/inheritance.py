@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass, field
 
 from oxherd.errors import OxherdError
+from oxherd.records import dataclass, field
 from oxherd.system.nameless import nameless
 
 TYPE_CHECKING = False

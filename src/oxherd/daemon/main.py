@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import replace
 
 from oxherd import __version__
 from oxherd.control.paths import Home, find_home
@@ -22,6 +21,7 @@ from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
 from oxherd.daemon.upgrade import command_of
 from oxherd.errors import OperationError, OxherdError, SystemFault
+from oxherd.records import replace
 from oxherd.system.identity import lock_holder
 from oxherd.system.notify import Notifier
 

@@ -7,7 +7,6 @@ half-changed state. A change is written to the journal before anybody hears of i
 from __future__ import annotations
 
 import collections
-from dataclasses import replace
 
 from oxherd.core import commands as c
 from oxherd.core.events import Permitted, Restart, Start
@@ -16,6 +15,7 @@ from oxherd.core.lifecycle import step
 from oxherd.core.restart import RestartMode
 from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle, life_policy
 from oxherd.daemon.remembering import record_of
+from oxherd.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from oxherd.records import dataclass
 
 __all__ = ["Batch", "SpillRing", "TailRing"]
 
