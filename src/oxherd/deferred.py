@@ -1,18 +1,39 @@
-"""Modules of the standard library that other modules of it import and a supervisor does not need.
+"""Modules that are imported by name and not needed, or not by every supervisor.
 
-``dataclasses`` imports ``inspect``, for the text it gives classes that have none, and that loads the whole of Python's grammar:
-a sixteenth of the supervisor's memory for something that is never called. What is deferred is imported, in its own place, by the
-first who asks it for anything; nothing is replaced or missing.
+What is deferred is imported, in its own place, by the first who asks it for anything; nothing is replaced or missing. That goes
+for modules of the standard library that others of it name: ``dataclasses`` imports ``inspect``, and with it the whole of Python's
+grammar, for the text of classes that have none. And it goes for our own modules that only some stacks need. Those are imported as
+modules (``from oxherd.daemon import watcher``): to take a name out of one is to ask it.
+
+Only the program of the supervisor defers (`oxherd.daemon.__main__`). Everywhere else an import is an import.
 """
 
 from __future__ import annotations
 
 import sys
 
-__all__ = ["UNNEEDED", "defer"]
+__all__ = ["SELDOM", "UNNEEDED", "defer"]
 
 # What the supervisor's own imports name and do not use.
 UNNEEDED = ("inspect", "locale", "traceback")
+
+# What is needed by a stack with health checks, schedules or watched files, by a crash that speaks of a port, by secrets in the
+# last lines of one, by `oxherd run`, by a boot that reads oxfiles again, by an upgrade.
+SELDOM = (
+    "oxherd.config.redact",
+    "oxherd.core.schedule",
+    "oxherd.daemon.foreground",
+    "oxherd.daemon.prober",
+    "oxherd.daemon.probes_command",
+    "oxherd.daemon.probes_http",
+    "oxherd.daemon.probes_tcp",
+    "oxherd.daemon.rereading",
+    "oxherd.daemon.resolver",
+    "oxherd.daemon.scheduler",
+    "oxherd.daemon.upgrade",
+    "oxherd.daemon.watcher",
+    "oxherd.system.portholders",
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +49,11 @@ class _Deferred(ModuleType):
         if name.startswith("__"):
             # The import system looks at what is in sys.modules, which is no use of it.
             raise AttributeError(name)
-        from importlib import import_module  # noqa: PLC0415 - see the head of this module
-
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
-        return getattr(import_module(self.__name__), name)
+            # Not `importlib.import_module`: that is a package, for this one line.
+            __import__(self.__name__)
+        return getattr(sys.modules[self.__name__], name)
 
 
 def defer(*names: str) -> None:

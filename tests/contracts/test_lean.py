@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 
 import pytest
+
+from oxherd.deferred import SELDOM, UNNEEDED
 
 HEAVY = {
     "argparse",
@@ -34,19 +37,22 @@ HEAVY = {
     "watchfiles",
     "zoneinfo",
 }
-# What the interpreter itself has loaded by then (site, .pth files) is not the supervisor's doing.
+# What the interpreter itself has loaded by then (site, .pth files) is not the supervisor's doing; what is deferred is not loaded.
 SCRIPT = """
 import sys, json
 before = set(sys.modules)
+{first}
 import {module}
-print(json.dumps(sorted(set(sys.modules) - before)))
+loaded = (name for name, module in sys.modules.items() if type(module).__name__ != "_Deferred")
+print(json.dumps(sorted(set(loaded) - before)))
 """
+# As the program of the supervisor begins.
+DEFERRING = "from oxherd.deferred import SELDOM, UNNEEDED, defer; defer(*UNNEEDED, *SELDOM)"
 
 
-def loaded_by(module: str) -> set[str]:
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", SCRIPT.format(module=module)], capture_output=True, text=True, check=False
-    )
+def loaded_by(module: str, first: str = "") -> set[str]:
+    code = SCRIPT.format(module=module, first=first)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"importing {module} failed:\n{done.stderr}"
     return set(json.loads(done.stdout))
 
@@ -61,11 +67,38 @@ def test_the_supervisor_imports_nothing_heavy(module):
 
 
 def test_nobody_needs_what_is_deferred():
-    """One dataclass without a text is enough to load the whole grammar of Python."""
-    code = "from oxherd.deferred import UNNEEDED, defer; defer(*UNNEEDED); import oxherd.daemon.main"
-    loaded = loaded_by(f"sys; {code}")
+    """One name taken out of a deferred module at import is enough to load it, and what it imports."""
+    loaded = loaded_by("oxherd.daemon.main", first=DEFERRING)
     assert "oxherd.daemon.main" in loaded
-    assert not loaded & {"ast", "dis", "linecache", "tokenize", "encodings.idna"}
+    assert not loaded & {*UNNEEDED, *SELDOM}
+    assert not loaded & {"ast", "dis", "linecache", "tokenize", "encodings.idna", "socket"}
+
+
+def test_what_is_deferred_of_ours_is_there():
+    """A module that is renamed would be deferred in vain."""
+    assert all(importlib.util.find_spec(name) for name in SELDOM)
+
+
+def test_an_idle_supervisor_asks_for_nothing_that_is_deferred():
+    """The parts of a supervisor that runs programs without checks, schedules and watched files are all it has."""
+    code = f"""
+import json, os, sys, tempfile
+{DEFERRING}
+from oxherd.control.paths import Home
+from oxherd.daemon.assembly import Assembly
+from oxherd.daemon.options import parse_options
+with tempfile.TemporaryDirectory() as place:
+    home = Home(runtime=place, state=place)
+    assembly = Assembly(home, parse_options([]), version="1")
+    assembly.open()
+    assembly.leave(0)
+    assembly.run()
+    assembly.close()
+print(json.dumps([name for name in SELDOM if type(sys.modules[name]).__name__ != "_Deferred"]))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
 
 
 @pytest.mark.parametrize("module", ["oxherd.cli.quick"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from oxherd.deferred import UNNEEDED, defer
+from oxherd.deferred import SELDOM, UNNEEDED, defer
 
 if __name__ == "__main__":
-    defer(*UNNEEDED)
+    defer(*UNNEEDED, *SELDOM)
     from oxherd.daemon.main import main
 
     sys.exit(main(sys.argv[1:]))

@@ -166,7 +166,7 @@ def exit_record(status: ExitStatus | None) -> dict[str, object] | None:
 
 def _port_trouble(handle: InstanceHandle, lines: list[str]) -> str:
     """Return "port 8000 is held by nginx (pid 12)" if that is what the last lines complain about."""
-    address = portholders.address_in_use([line.encode() for line in lines])
+    address = portholders.address_in_use([line.encode() for line in lines]) if lines else None
     if address is None:
         return ""
     # Not every server says which address it was; the command line may.

@@ -179,7 +179,7 @@ class Foreground:
         self._reloading = True
         self.say("SIGHUP: reading the oxfile again")
         self._assembly.records.flush()
-        self._assembly.rereader.read(self._stack, self._reread)
+        self._assembly.rereader().read(self._stack, self._reread)
 
     def _reread(self, oxfile: Oxfile | None, trouble: str) -> None:
         stack = self._stack
