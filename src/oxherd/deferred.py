@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["SELDOM", "UNNEEDED", "defer"]
+__all__ = ["PACKAGES", "SELDOM", "UNNEEDED", "defer", "site_when_needed"]
 
 # What the supervisor's own imports name and do not use.
 UNNEEDED = ("inspect", "locale", "traceback")
@@ -35,8 +35,12 @@ SELDOM = (
     "oxherd.system.portholders",
 )
 
+# What a supervisor may import that is neither of the standard library nor of Oxherd.
+PACKAGES = ("cronsim", "h11", "tzdata")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
     from types import ModuleType
 else:
     ModuleType = type(sys)
@@ -60,3 +64,28 @@ def defer(*names: str) -> None:
     """Import these modules when something of them is used, and not before; those that are there already stay."""
     for name in names:
         sys.modules.setdefault(name, _Deferred(name))
+
+
+class _Site:
+    """The last to be asked where a module is: one of PACKAGES is where `site` says, which is run for it then."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return what the others find when they know what `site` knows."""
+        if name not in PACKAGES:
+            return None
+        sys.meta_path.remove(self)
+        import site  # noqa: PLC0415 - see site_when_needed
+
+        site.main()
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path)  # type: ignore[arg-type]
+        return next((spec for spec in found if spec is not None), None)
+
+
+def site_when_needed() -> None:
+    """Have `site` run by the first who imports a package that is not beside Oxherd, where the interpreter was told not to.
+
+    That is a tenth of a megabyte and of the time until a supervisor is ready; and what a package has run in every
+    interpreter (a tracer, an editable installation) is no business of a supervisor.
+    """
+    if sys.flags.no_site:
+        sys.meta_path.append(_Site())

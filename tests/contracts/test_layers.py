@@ -13,7 +13,7 @@ LAYERS = (
     {"config"},
     {"core"},
     {"errors", "units"},
-    {"deferred", "records"},
+    {"deferred", "jsons", "records"},
 )
 # What runs inside the interpreter of an app, where nothing of Oxherd is installed.
 ISLANDS = {"host", "kit"}

@@ -16,7 +16,7 @@ quick path of ``oxherd status``, so the errors (which need ``dataclasses``) are 
 
 from __future__ import annotations
 
-import json
+from oxherd import jsons as json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

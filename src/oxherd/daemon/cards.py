@@ -5,9 +5,9 @@ Written at the moment of the exit, while the last lines, the port's holder and t
 
 from __future__ import annotations
 
-import json
 import os
 
+from oxherd import jsons as json
 from oxherd.core.instance import Reason, State
 from oxherd.daemon.environment import mask_of
 from oxherd.daemon.journal import replace_file

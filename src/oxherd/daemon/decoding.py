@@ -7,8 +7,7 @@ nothing else.
 
 from __future__ import annotations
 
-import json
-
+from oxherd import jsons as json
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile, ProcessSpec
 from oxherd.records import replace

@@ -6,11 +6,11 @@ forces the end at the second one.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 
+from oxherd import jsons as json
 from oxherd.config.codec import decode, encode
 from oxherd.config.model import Oxfile
 from oxherd.control.request import Request

@@ -7,9 +7,9 @@ else is found again as after a crash (`oxherd.daemon.adopting`), so that both wa
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 
+from oxherd import jsons as json
 from oxherd.errors import OxherdError
 from oxherd.records import dataclass, field
 from oxherd.system.nameless import nameless

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
-import json
 import os
 import signal
 import sys
 import traceback
 
 from oxherd import __version__
+from oxherd import jsons as json
 from oxherd.control.paths import Home, find_home
 from oxherd.daemon import upgrade
 from oxherd.daemon.assembly import ENDING_SIGNALS, Assembly, own_state
