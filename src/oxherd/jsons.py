@@ -36,17 +36,19 @@ if sys.version_info < (3, 14):
         """Return what a JSON text says; bytes are UTF-8.
 
         Raises:
-            ValueError: It is none.
+            ValueError: It is none; the very one of `json`.
             RecursionError: It is nested too deeply.
         """
         if not isinstance(text, str):
             text = text.decode("utf-8", "surrogatepass")
         try:
             value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
-        except StopIteration as stop:
-            raise ValueError(f"no JSON value at character {stop.value}") from None
-        if end != len(text) and text[end:].strip(_SPACE):
-            raise ValueError(f"more after the JSON value, at character {end}")
+        except StopIteration:
+            end = -1
+        if end != len(text) and (end < 0 or text[end:].strip(_SPACE)):
+            import json  # noqa: PLC0415 - which finds the words for what is wrong
+
+            return json.loads(text)
         return value
 
     def dumps(value: object, *, separators: tuple[str, str] = (", ", ": "), ensure_ascii: bool = True) -> str:
