@@ -18,7 +18,7 @@ Nothing else in the project defines exceptions that reach a person.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from oxherd.records import dataclass
 
 __all__ = [
     "ConfigError",

@@ -12,7 +12,8 @@ LAYERS = (
     {"programs"},
     {"config"},
     {"core"},
-    {"deferred", "errors", "units"},
+    {"errors", "units"},
+    {"deferred", "jsons", "records"},
 )
 # What runs inside the interpreter of an app, where nothing of Oxherd is installed.
 ISLANDS = {"host", "kit"}

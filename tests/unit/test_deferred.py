@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
-from oxherd.deferred import defer
+import oxherd
+from oxherd.deferred import PACKAGES, defer
 
 
 @pytest.fixture
@@ -54,3 +58,32 @@ def test_a_supervisor_can_make_dataclasses_without_the_grammar_of_python():
     )
     said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == ["False", "True Bare(x: int)"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_is_found_without_site_all_the_same(package):
+    """As where Oxherd is installed for development, or its packages in another directory than itself."""
+    place = os.path.dirname(os.path.dirname(oxherd.__file__))
+    code = (
+        f"import sys; sys.path.append({place!r})\n"
+        "from oxherd.deferred import site_when_needed; site_when_needed()\n"
+        "try:\n    import no_such_package\nexcept ModuleNotFoundError:\n    print('site' in sys.modules)\n"
+        f"import {package}\nprint({package}.__name__)\n"
+        "print(any(type(finder).__name__ == '_Site' for finder in sys.meta_path))\n"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["False", package, "False"]
+
+
+def test_packages_are_all_that_the_supervisor_imports_of_others():
+    """Each import of one, in what the supervisor may load, is of a package that is looked for."""
+    place = os.path.dirname(oxherd.__file__)
+    found = set()
+    for part in ("config", "control", "core", "daemon", "system"):
+        for folder, _, files in os.walk(os.path.join(place, part)):
+            for name in (name for name in files if name.endswith(".py")):
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    found |= set(re.findall(r"^ *(?:import|from) (\w+)", file.read(), re.MULTILINE))
+    installed = set(metadata.packages_distributions())
+    assert found & installed - {"oxherd"} <= {*PACKAGES}

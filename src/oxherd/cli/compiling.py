@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 
 from oxherd.cli.where import connect, shown
 from oxherd.control.paths import stack_id
 from oxherd.errors import NoSupervisorError
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 from oxherd.cli.progress import progress_of
 from oxherd.cli.table import json_row, label
 from oxherd.errors import OxherdError
+from oxherd.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass
 
 from oxherd.cli.project_files import VENV_NAMES
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ The answer also says where it looked, so that "not found" can be checked by the 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 from oxherd.cli.project_files import Venv, find_venv, procfile, requirements, tools
 from oxherd.cli.project_source import AppFound, HealthRoute, SourceFacts, read_source
+from oxherd.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass
 
 from oxherd.cli.doing import objects
 from oxherd.cli.targets import find_target, share_names
 from oxherd.cli.where import UNKNOWN_STACK, connect, shown
 from oxherd.control.paths import stack_id
 from oxherd.errors import NoSupervisorError, UsageError
+from oxherd.records import dataclass
 from oxherd.system.logs.reader import LogSource, read_logs
 
 TYPE_CHECKING = False

@@ -6,7 +6,8 @@ Importing an app to look at it would run it: connect to its database, start its 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+
+from oxherd.records import dataclass, field
 
 __all__ = ["AppFound", "CeleryFound", "HealthRoute", "ScheduleFound", "SourceFacts", "read_source"]
 

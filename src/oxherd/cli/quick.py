@@ -109,7 +109,7 @@ def show_status(
     if quiet:
         return 0
     if as_json:
-        import json  # noqa: PLC0415 - it is there already; the table needs none of it
+        import json  # noqa: PLC0415 - the table needs none of it
 
         text = json.dumps([json_row(row) for row in rows], indent=2)
     elif rows:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
 
 from oxherd.errors import OperationError, SystemFault
 from oxherd.export.systemd import UNIT_NAME
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

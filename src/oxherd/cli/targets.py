@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oxherd.cli.naming import listed, unknown_process
 from oxherd.cli.where import OXFILE, absolute, every_supervisor, oxfile_here
 from oxherd.config.discovery import discover
 from oxherd.errors import ConfigError, UsageError
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from oxherd import jsons as json
 from oxherd.control.client import Client
 from oxherd.control.paths import stack_id
 
@@ -62,8 +63,6 @@ def oxfile_here() -> str | None:
 
 def wanted_stacks(home: Home) -> list[str]:
     """Return the paths of the stacks that a supervisor of this home would bring up."""
-    import json  # noqa: PLC0415 - only where no supervisor answers
-
     wanted = []
     root = os.path.join(home.state, "stacks")
     for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 
@@ -10,6 +9,7 @@ from oxherd.config import problems
 from oxherd.config.model import DependencyCondition, ProcessKind, ProcessSpec, ProcessType
 from oxherd.config.problems import Place
 from oxherd.config.redact import holds_secret, is_secret_key, redact_text
+from oxherd.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def resolve_dependencies(
                 found.append(problems.no_effect(own.place_of("depends_on"), message, hint=hint))
             else:
                 kept.append((name, _condition(condition, target, own, found, bare=name in bare)))
-        resolved.append(dataclasses.replace(spec, depends_on=tuple(kept)))
+        resolved.append(replace(spec, depends_on=tuple(kept)))
     _check_cycles(resolved, settings, found)
     return resolved
 

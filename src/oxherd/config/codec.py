@@ -30,6 +30,7 @@ from oxherd.config.model import (
     WebhookSpec,
 )
 from oxherd.core.restart import RestartMode, RestartPolicy
+from oxherd.records import MISSING, shape_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,13 +74,14 @@ def encode(value: object) -> object:
         return value.value
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
-    fields = getattr(type(value), "__dataclass_fields__", None)
-    if fields is None:
+    shape = shape_of(type(value))
+    if shape is None:
         return value
     encoded: dict[str, object] = {}
-    for name, spec in fields.items():
+    for name in shape.names:
         item = getattr(value, name)
-        if type(item) is type(spec.default) and item == spec.default:
+        default = shape.defaults.get(name, MISSING)
+        if type(item) is type(default) and item == default:
             continue
         encoded[name] = encode(item)
     return encoded

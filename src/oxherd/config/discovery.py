@@ -6,10 +6,10 @@ A file under the older name of the program, ``~/.config/oxmgr/oxfile.toml``, is 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oxherd.config import problems
 from oxherd.errors import ConfigError, Problem
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ Both dialects become the same draft, so everything after it knows one dialect on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from oxherd.config.keys import Key
 from oxherd.config.problems import Place
+from oxherd.records import dataclass, field
 
 __all__ = ["Draft", "DraftProcess", "EnvSetting", "Layer", "Setting"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 from oxherd.config import kinds, problems
 from oxherd.config.commandline import SHELLS, CommandLineError, read_command, shell_reason
@@ -12,6 +11,7 @@ from oxherd.config.envfile import EnvFileError, EnvLine, parse_env_file
 from oxherd.config.expand import BadReferenceError, Expander
 from oxherd.config.problems import Place
 from oxherd.config.redact import holds_secret
+from oxherd.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ References such as ``${HOME}`` are left in place for the caller; ``literal`` say
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from oxherd.records import dataclass
 
 __all__ = ["EnvFileError", "EnvLine", "parse_env_file"]
 

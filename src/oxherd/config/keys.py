@@ -7,11 +7,11 @@ name. Both dialects share the keys: ``[[apps]]`` takes those of ``[processes.NAM
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from oxherd.config import kinds
 from oxherd.config.kinds import Kind, choice, fraction, integer, length, megabytes
+from oxherd.records import dataclass
 
 __all__ = [
     "APP_ONLY",

@@ -7,10 +7,10 @@ model's units: seconds, bytes, signal numbers, tuples.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from oxherd.config import readers
 from oxherd.config.readers import LARGEST
+from oxherd.records import dataclass, field
 
 __all__ = [
     "ACCESS_LOG",

@@ -9,11 +9,11 @@ The model is imported by the supervisor, so it imports almost nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 
 from oxherd.core.fleet import DependencyCondition
 from oxherd.core.restart import RestartPolicy
+from oxherd.records import dataclass
 
 __all__ = [
     "AppSpec",
@@ -346,11 +346,11 @@ class ProcessSpec:
     namespace: str | None = None
     start_delay: float = 0.0
     ready_timeout: float | None = None
-    restart: RestartPolicy = field(default_factory=RestartPolicy)
-    stop: StopSpec = field(default_factory=StopSpec)
+    restart: RestartPolicy = RestartPolicy()
+    stop: StopSpec = StopSpec()
     health: HealthSpec | None = None
-    limits: LimitSpec = field(default_factory=LimitSpec)
-    logs: LogSpec = field(default_factory=LogSpec)
+    limits: LimitSpec = LimitSpec()
+    logs: LogSpec = LogSpec()
     watch: WatchSpec | None = None
     schedule: ScheduleSpec | None = None
     pre_start: Command | None = None

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from dataclasses import dataclass
 
 from oxherd.config import problems
 from oxherd.config.build import build_process, build_webhook
@@ -33,6 +32,7 @@ from oxherd.config.model import DeploySpec, Oxfile, ProcessSpec
 from oxherd.config.positions import key_lines
 from oxherd.config.problems import Place
 from oxherd.errors import ConfigError, Problem, Severity
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

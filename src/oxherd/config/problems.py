@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from dataclasses import dataclass
 
 from oxherd.config.redact import is_secret_key, redact_text, redact_words
 from oxherd.errors import Problem, Severity
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ It uses ``_socket``, the C half of ``socket``: the Python half costs 3 ms of imp
 from __future__ import annotations
 
 import _socket
-import functools
 import os
 import struct
 import sys
@@ -20,7 +19,7 @@ from oxherd.control.protocol import LineBuffer, decode_line, error_of, request_l
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
+    from typing import ClassVar, Self
 
     from oxherd.control.paths import Home
 
@@ -36,7 +35,10 @@ class Client:
     Attributes:
         server_version: What the supervisor said its version is, or "" before the first answer.
         path: The socket it is connected to.
+        noted: What was said of other versions, by any of them.
     """
+
+    noted: ClassVar[set[str]] = set()
 
     __slots__ = ("_buffer", "_last_id", "_pending", "_socket", "path", "server_version")
 
@@ -159,14 +161,10 @@ class Client:
         if not isinstance(server, str):
             return
         self.server_version = server
-        if note := version_note(__version__, server):
-            _tell(note)
-
-
-@functools.cache
-def _tell(note: str) -> None:
-    """Say it on stderr, once in the life of this process: a command may connect several times."""
-    sys.stderr.write(f"note: {note}\n")
+        # Once in the life of this process: a command may connect several times.
+        if (note := version_note(__version__, server)) and note not in Client.noted:
+            Client.noted.add(note)
+            sys.stderr.write(f"note: {note}\n")
 
 
 def _object(message: dict[str, object], key: str) -> dict[str, object]:

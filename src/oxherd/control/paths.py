@@ -213,10 +213,11 @@ def find_home(environ: Mapping[str, str]) -> Home:
 def program_words() -> list[str]:
     """Return what an interpreter has to be told to run the supervisor's program.
 
-    By its path where there is one: what ``-m`` needs to find a module would stay in the supervisor's memory.
+    By its path where there is one: what ``-m`` needs to find a module would stay in the supervisor's memory. And without ``site``,
+    which runs what any package of the environment wants to run in each interpreter; see `oxherd.deferred.site_when_needed`.
     """
     program = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "daemon", "__main__.py")
-    return [program] if os.path.isfile(program) else ["-m", "oxherd.daemon"]
+    return ["-S", program] if os.path.isfile(program) else ["-m", "oxherd.daemon"]
 
 
 def stack_id(path: str) -> str:

@@ -16,7 +16,7 @@ quick path of ``oxherd status``, so the errors (which need ``dataclasses``) are 
 
 from __future__ import annotations
 
-import json
+from oxherd import jsons as json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,9 +185,10 @@ def error_of(data: object) -> OxherdError:
 
 def _problem_of(item: dict[str, object]) -> Problem:
     from oxherd.errors import Problem  # noqa: PLC0415 - see the head of this module
+    from oxherd.records import names_of  # noqa: PLC0415 - see the head of this module
 
     line = item.get("line")
-    texts = {key: str(item[key]) for key in Problem.__dataclass_fields__ if key in item and key != "line"}
+    texts = {key: str(item[key]) for key in names_of(Problem) if key in item and key != "line"}
     return Problem(**texts, line=line if isinstance(line, int) else 0)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oxherd.control.protocol import PROTOCOL, decode_line
 from oxherd.errors import ProtocolError
+from oxherd.records import dataclass
 
 __all__ = ["Request", "parse_request"]
 

@@ -8,11 +8,10 @@ unknown, and the lifecycle decides what follows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oxherd.core.commands import Arm, Command, KillTree, Permit, Probe, Signal, Sweep
 from oxherd.core.instance import Desired, Instance, LifePolicy, Reason, State, Timer
 from oxherd.core.restart import STABLE_AFTER, backoff_delay
+from oxherd.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

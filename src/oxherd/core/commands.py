@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oxherd.core.instance import Timer
+from oxherd.records import dataclass
 
 __all__ = [
     "Announce",

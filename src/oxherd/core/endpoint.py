@@ -6,7 +6,7 @@ Pure. Accepted URLs: ``http://host:port/path?query``, ``https://...``, ``http+un
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from oxherd.records import dataclass
 
 __all__ = ["Address", "Endpoint", "parse_address", "parse_endpoint"]
 

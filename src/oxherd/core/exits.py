@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from oxherd.records import dataclass
 from oxherd.units import signal_name
 
 __all__ = ["ExitStatus"]

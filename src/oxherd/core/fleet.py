@@ -6,8 +6,9 @@ Pure functions over names. Dependencies are given as a mapping from a name to wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

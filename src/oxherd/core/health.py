@@ -18,8 +18,9 @@ lost its readiness is asked every second at first: traffic goes to the wrong pla
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
+
+from oxherd.records import dataclass, replace
 
 __all__ = [
     "FIRST_GAP",

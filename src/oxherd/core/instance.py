@@ -5,16 +5,16 @@ Values only; what changes them is `oxherd.core.lifecycle`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
 from enum import Enum
 
 from oxherd.core.restart import RestartPolicy
+from oxherd.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oxherd.core.exits import ExitStatus
 
-__all__ = ["Desired", "Instance", "LifePolicy", "Reason", "State", "Timer", "replace"]
+__all__ = ["Desired", "Instance", "LifePolicy", "Reason", "State", "Timer"]
 
 
 class State(Enum):
@@ -181,21 +181,3 @@ class Instance:
 
 
 _LIVE = frozenset({State.SPAWNING, State.STARTING, State.RUNNING, State.STOPPING, State.SWEEPING})
-_SETTERS = tuple(getattr(Instance, each.name).__set__ for each in fields(Instance))
-_NAMES = tuple(each.name for each in fields(Instance))
-
-if TYPE_CHECKING:
-    from dataclasses import replace
-else:
-
-    def replace(instance: Instance, **changes: object) -> Instance:
-        """Return an instance with some fields changed, as dataclasses.replace does, in a third of the time.
-
-        Half a dozen of these lie between the death of a program and the start of its successor.
-        """
-        changed = object.__new__(Instance)
-        for name, fill in zip(_NAMES, _SETTERS, strict=True):
-            fill(changed, changes.pop(name) if name in changes else getattr(instance, name))
-        if changes:
-            raise TypeError(f"an instance has no {', '.join(changes)}")
-        return changed

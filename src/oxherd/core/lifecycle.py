@@ -26,8 +26,6 @@ as down or is started again. A dead gunicorn master's workers would otherwise ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oxherd.core.commands import (
     Announce,
     Arm,
@@ -53,8 +51,9 @@ from oxherd.core.events import (
     TimerFired,
     kind_of,
 )
-from oxherd.core.instance import Desired, Instance, Reason, State, Timer, replace
+from oxherd.core.instance import Desired, Instance, Reason, State, Timer
 from oxherd.core.restart import STABLE_AFTER, RestartDecision, RestartMode, backoff_delay, decide
+from oxherd.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

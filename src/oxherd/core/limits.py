@@ -6,8 +6,9 @@ instant), two in a row do. CPU is judged by its average over the window, so a bu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
+
+from oxherd.records import dataclass, replace
 
 __all__ = ["LimitPolicy", "LimitState", "LimitVerdict", "weigh"]
 

@@ -5,8 +5,9 @@ Values only; what changes them is `oxherd.core.rollout`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from oxherd.records import dataclass
 
 __all__ = ["Kind", "Old", "Phase", "Plan", "Rollout", "Seat", "Stage", "Timer", "Which"]
 

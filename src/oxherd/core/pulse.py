@@ -17,8 +17,9 @@ A verdict is a change and is given once. What holds at the moment is in the stat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
+
+from oxherd.records import dataclass, replace
 
 __all__ = ["PulsePolicy", "PulseState", "PulseVerdict", "judge"]
 

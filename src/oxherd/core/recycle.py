@@ -8,8 +8,9 @@ a process, and in the whole supervisor at most as many as half the CPUs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
+
+from oxherd.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ Pure: the jitter is an argument. The numbers of the policy come from the oxfile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from oxherd.records import dataclass
 
 __all__ = ["STABLE_AFTER", "RestartDecision", "RestartMode", "RestartPolicy", "backoff_delay", "decide"]
 

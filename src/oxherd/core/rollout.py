@@ -33,8 +33,6 @@ already is that one promoted at once, unsettled: it is better than nobody, and t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oxherd.core import rollout_moves as moves
 from oxherd.core.phases import Kind, Old, Phase, Rollout, Seat, Stage, Timer, Which
 from oxherd.core.rollout_messages import (
@@ -55,6 +53,7 @@ from oxherd.core.rollout_messages import (
     TimerFired,
     kind_of,
 )
+from oxherd.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ Events go into `oxherd.core.rollout.step`, commands come out of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from oxherd.core.phases import Phase, Stage, Timer, Which
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

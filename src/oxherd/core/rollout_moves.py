@@ -5,8 +5,6 @@ Each is a pure function from a rollout to a rollout and commands.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oxherd.core.phases import Kind, Old, Phase, Rollout, Seat, Stage, Timer, Which
 from oxherd.core.rollout_messages import (
     Announce,
@@ -22,6 +20,7 @@ from oxherd.core.rollout_messages import (
     RetireOld,
     StartCandidate,
 )
+from oxherd.records import replace
 
 __all__ = [
     "Result",

@@ -13,7 +13,7 @@ its queue is never left alone while anybody can empty it. The rules, in order:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ such a command leads to is made after it, not within it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
 
 from oxherd.core.phases import Phase
 from oxherd.core.rollout_messages import Begin, Cancel, Proceed, Revert
+from oxherd.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 import traceback
+from functools import cache
 
 from oxherd.control.paths import Home, stack_id
+from oxherd.daemon import foreground, prober, rereading, scheduler, upgrade, watcher
 from oxherd.daemon.boot import Boot
 from oxherd.daemon.cards import CardWriter
 from oxherd.daemon.cgrouping import Cgroups
@@ -17,26 +19,20 @@ from oxherd.daemon.control_server import ControlServer
 from oxherd.daemon.duties import Duties
 from oxherd.daemon.eventlog import EventLog
 from oxherd.daemon.executor import Executor
-from oxherd.daemon.foreground import Foreground
 from oxherd.daemon.gate import Gate
 from oxherd.daemon.helpers import Helpers
 from oxherd.daemon.hooks import Hooks
 from oxherd.daemon.inheritance import Inheritance
 from oxherd.daemon.journal import Journal
 from oxherd.daemon.operations import Operation
-from oxherd.daemon.prober import Prober
 from oxherd.daemon.records import StackRecords
-from oxherd.daemon.rereading import Rereader
 from oxherd.daemon.sampler import Sampler
-from oxherd.daemon.scheduler import Scheduler
 from oxherd.daemon.sinks import Sinks
 from oxherd.daemon.socket_guard import SocketGuard
 from oxherd.daemon.stacks import StackKeeper
 from oxherd.daemon.supervisor import Supervisor
-from oxherd.daemon.upgrade import Upgrade
 from oxherd.daemon.verbs import Verbs
 from oxherd.daemon.watchdog import Watchdog
-from oxherd.daemon.watcher import Watcher
 from oxherd.system.logs.spool import Spool
 from oxherd.system.loop import Loop
 from oxherd.system.machine import Machine
@@ -112,7 +108,7 @@ class Assembly:
         self._exit_code = 0
         self.ending = False
         self._signals_to_end = 0
-        self.foreground = Foreground(self, options) if options.run is not None else None
+        self.foreground = foreground.Foreground(self, options) if options.run is not None else None
         self._put_together()
 
     def _put_together(self) -> None:
@@ -164,22 +160,11 @@ class Assembly:
             make_rolls=self._rolls,
             make_hosting=lambda: self._hosting(cgroups),
         )
-        self.rereader = Rereader(
-            helpers,
-            lambda identity: os.path.join(Home(runtime="", state=self._own).stack(identity), "stack.json"),
-            self._mark,
-        )
+        self.rereader = cache(lambda: self._make_rereader(helpers))
         self.boot = Boot(
             supervisor=supervisor, keeper=self.keeper, rereader=self.rereader, sinks=self.sinks, mark=self._mark
         )
-        self._upgrade = Upgrade(
-            supervisor,
-            helpers,
-            self._mark,
-            arguments=self._arguments,
-            inherit=self._bequeath,
-            watchdog=self.watchdog,
-        )
+        self._upgrade = cache(lambda: self._make_upgrade(helpers))
         self.verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,
@@ -187,7 +172,7 @@ class Assembly:
             cards=self.cards,
             hooks=hooks,
             shutdown=self.end,
-            upgrade=self._upgrade.begin,
+            upgrade=lambda python, answer: self._upgrade().begin(python, answer),
             facts=self._facts,
         )
 
@@ -214,16 +199,16 @@ class Assembly:
         loop, system = self.loop, self.system
         duties = Duties(self.supervisor, hooks)
         duties.assemble(
-            prober=Prober(
+            sampler=Sampler(loop, system.sample, system.pss, duties.weighed),
+            make_prober=lambda: prober.Prober(
                 loop=loop,
                 helpers=helpers,
                 report=duties.probed,
                 trouble=lambda text: self.events.publish("probe-trouble", text),
                 chance=system.chance,
             ),
-            sampler=Sampler(loop, system.sample, system.pss, duties.weighed),
-            scheduler=Scheduler(loop, system.wall),
-            watcher=Watcher(
+            make_scheduler=lambda: scheduler.Scheduler(loop, system.wall),
+            make_watcher=lambda: watcher.Watcher(
                 loop=loop,
                 helpers=helpers,
                 on_change=duties.changed_files,
@@ -232,6 +217,20 @@ class Assembly:
             ),
         )
         return duties
+
+    def _make_rereader(self, helpers: Helpers) -> rereading.Rereader:
+        own = Home(runtime="", state=self._own)
+        return rereading.Rereader(helpers, lambda identity: os.path.join(own.stack(identity), "stack.json"), self._mark)
+
+    def _make_upgrade(self, helpers: Helpers) -> upgrade.Upgrade:
+        return upgrade.Upgrade(
+            self.supervisor,
+            helpers,
+            self._mark,
+            arguments=self._arguments,
+            inherit=self._bequeath,
+            watchdog=self.watchdog,
+        )
 
     def _facts(self) -> dict[str, object]:
         return {
@@ -270,7 +269,7 @@ class Assembly:
             self.loop.on_signal(signum, self._told_to_end)
         for signum in (signal.SIGHUP, signal.SIGUSR1):
             self.loop.on_signal(signum, self._reopen)
-        self.loop.on_signal(signal.SIGUSR2, lambda _signum: self._upgrade.begin(sys.executable, self._upgraded))
+        self.loop.on_signal(signal.SIGUSR2, lambda _signum: self._upgrade().begin(sys.executable, self._upgraded))
         if self.foreground is not None:
             self.foreground.obey()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -106,13 +106,13 @@ class Boot:
     Args:
         supervisor: Tells of it.
         keeper: Registers and starts.
-        rereader: Reads oxfiles again.
+        rereader: Returns what reads oxfiles again.
         sinks: The log files.
         mark: Prefix of the marks of this home.
     """
 
     def __init__(
-        self, *, supervisor: Supervisor, keeper: StackKeeper, rereader: Rereader, sinks: Sinks, mark: str
+        self, *, supervisor: Supervisor, keeper: StackKeeper, rereader: Callable[[], Rereader], sinks: Sinks, mark: str
     ) -> None:
         """Bring nothing back yet."""
         self._supervisor = supervisor
@@ -184,7 +184,7 @@ class Boot:
             if adoption is not None and stack in adoption.stacks:
                 adoption.start_the_rest(stack)
             elif stack.wanted:
-                self._rereader.read(stack, partial(self._reread, stack))
+                self._rereader().read(stack, partial(self._reread, stack))
 
     def _reread(self, stack: StackHandle, oxfile: Oxfile | None, trouble: str) -> None:
         supervisor = self._supervisor

@@ -6,13 +6,13 @@ something. It is masked and written at the end of the turn, when the successor h
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass, replace
 
+from oxherd import jsons as json
 from oxherd.core.instance import Reason, State
 from oxherd.daemon.environment import mask_of
 from oxherd.daemon.journal import replace_file
+from oxherd.records import dataclass, replace
 from oxherd.system import portholders
 from oxherd.units import format_seconds, signal_name
 
@@ -210,7 +210,7 @@ def exit_record(status: ExitStatus | None) -> dict[str, object] | None:
 
 def _port_trouble(handle: InstanceHandle, lines: list[str]) -> str:
     """Return "port 8000 is held by nginx (pid 12)" if that is what the last lines complain about."""
-    address = portholders.address_in_use([line.encode() for line in lines])
+    address = portholders.address_in_use([line.encode() for line in lines]) if lines else None
     if address is None:
         return ""
     # Not every server says which address it was; the command line may.

@@ -5,10 +5,10 @@ Everything that a supervisor reads when it begins is read, nothing is changed, a
 
 from __future__ import annotations
 
-import json
 import os
 
 from oxherd import __version__
+from oxherd import jsons as json
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
 from oxherd.daemon.journal import OLDEST_VERSION, STATE_VERSION, latest_records

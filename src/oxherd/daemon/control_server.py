@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 
 from oxherd.control.ownership import as_owner, peer_uid, user_text
 from oxherd.control.protocol import MAX_LINE, LineBuffer, error_answer, progress_answer, result_answer
 from oxherd.control.request import Request, parse_request
-from oxherd.daemon.control_socket import again, inode, listen
+from oxherd.daemon.control_socket import accept, again, inode, listen
 from oxherd.errors import OxherdError, ProtocolError, SystemFault
 from oxherd.system.loop import readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable
 
     from oxherd.system.loop import Loop, Timer
@@ -112,7 +112,7 @@ class _Connection:
 
     __slots__ = ("_broken", "_closing", "_input", "_output", "_socket", "fd", "replies", "server")
 
-    def __init__(self, server: ControlServer, accepted: socket.socket) -> None:
+    def __init__(self, server: ControlServer, accepted: _socket.socket) -> None:
         self.server = server
         self.fd = accepted.fileno()
         self.replies: set[Reply] = set()
@@ -342,7 +342,7 @@ class ControlServer:
     def _on_acceptable(self) -> None:
         for _ in range(_ACCEPT_BATCH):
             try:
-                accepted, _ = self._socket.accept()
+                accepted = accept(self._socket)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -394,7 +394,7 @@ class ControlServer:
         self._paused = None
         self.loop.watch_read(self._socket.fileno(), self._on_acceptable)
 
-    def _welcome(self, accepted: socket.socket) -> None:
+    def _welcome(self, accepted: _socket.socket) -> None:
         accepted.setblocking(False)
         connection = _Connection(self, accepted)
         self._connections[connection] = None

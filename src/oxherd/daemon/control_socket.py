@@ -1,27 +1,31 @@
-"""The socket that commands come to: made so that nobody else could ever connect to it, and told from any other."""
+"""The socket that commands come to: made so that nobody else could ever connect to it, and told from any other.
+
+It is one of ``_socket``, the C half of ``socket``, as that of the client is: the other half, which makes enums of every constant
+that C has, is a fiftieth of the supervisor's memory.
+"""
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
 
 from oxherd.errors import SystemFault
 
-__all__ = ["again", "inode", "listen"]
+__all__ = ["accept", "again", "inode", "listen"]
 
 
-def listen(path: str) -> socket.socket:
+def listen(path: str) -> _socket.socket:
     """Return a listening socket at ``path`` that nobody else could ever connect to, not for an instant.
 
     Bound under another name with the final mode, then renamed: rename(2) replaces a stale socket in one step, and a
     client sees either the dead one or one that already listens.
     """
     temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     previous = os.umask(0o177)
     try:
         listener.bind(temporary)
-        listener.listen(socket.SOMAXCONN)
+        listener.listen(_socket.SOMAXCONN)
         os.rename(temporary, path)
     except OSError as error:
         listener.close()
@@ -36,6 +40,12 @@ def listen(path: str) -> socket.socket:
     return listener
 
 
+def accept(listener: _socket.socket) -> _socket.socket:
+    """Return the connection of the next client; see `socket.socket.accept` for what it raises."""
+    fd, _ = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - what the Python half calls
+    return _socket.socket(fileno=fd)
+
+
 def inode(path: str) -> int:
     """Return what tells a socket from another one at its path, or 0 if there is none."""
     try:
@@ -44,9 +54,9 @@ def inode(path: str) -> int:
         return 0
 
 
-def again(path: str, fd: int) -> socket.socket:
+def again(path: str, fd: int) -> _socket.socket:
     """Go on with a socket that listens already, unless its file is not there any more: then nobody would find it."""
-    listener = socket.socket(fileno=fd)
+    listener = _socket.socket(fileno=fd)
     if not os.path.exists(path):
         listener.close()
         return listen(path)

@@ -7,11 +7,10 @@ nothing else.
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-
+from oxherd import jsons as json
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile, ProcessSpec
+from oxherd.records import replace
 
 __all__ = ["Decoder"]
 

@@ -20,7 +20,7 @@ from oxherd.units import format_bytes, format_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from oxherd.daemon.handles import InstanceHandle, ProcessHandle
     from oxherd.daemon.hooks import Hook, Hooks
@@ -46,21 +46,27 @@ class Duties:
         """Complete with `assemble`."""
         self._supervisor = supervisor
         self._hooks = hooks
-        self._prober: Prober
+        # Made for the first process that needs one; most stacks need not all of them.
+        self._prober: Prober | None = None
+        self._scheduler: Scheduler | None = None
+        self._watcher: Watcher | None = None
         self._sampler: Sampler
-        self._scheduler: Scheduler
-        self._watcher: Watcher
         # Processes whose hook runs for changed files, and whether files have changed again since.
         self._on_watch: dict[ProcessHandle, bool] = {}
         self._by_clock: set[tuple[ProcessHandle, str]] = set()
         self._rolling: set[ProcessHandle] = set()
 
-    def assemble(self, *, prober: Prober, sampler: Sampler, scheduler: Scheduler, watcher: Watcher) -> None:
+    def assemble(
+        self,
+        *,
+        sampler: Sampler,
+        make_prober: Callable[[], Prober],
+        make_scheduler: Callable[[], Scheduler],
+        make_watcher: Callable[[], Watcher],
+    ) -> None:
         """Take the parts, which call back into this object."""
-        self._prober = prober
         self._sampler = sampler
-        self._scheduler = scheduler
-        self._watcher = watcher
+        self._make_prober, self._make_scheduler, self._make_watcher = make_prober, make_scheduler, make_watcher
 
     # -- an incarnation -----------------------------------------------------------------------------------------
 
@@ -91,6 +97,8 @@ class Duties:
             worker, passed = handle.worker, handle.passed
             own = private_endpoint(spec) or private_readiness(spec)
             path = worker.private if worker is not None else passed.private if passed is not None else ""
+            if self._prober is None:
+                self._prober = self._make_prober()
             self._prober.watch(
                 handle,
                 spec.health,
@@ -102,13 +110,15 @@ class Duties:
 
     def end(self, handle: InstanceHandle) -> None:
         """The program is going or gone."""
-        self._prober.forget(handle)
+        if self._prober is not None:
+            self._prober.forget(handle)
         self._sampler.forget(handle)
         handle.health = None
 
     def probed(self, key: Hashable, verdict: Verdict, result: ProbeResult) -> None:
         """Take the result of a probe."""
         handle = _handle(key)
+        assert self._prober is not None
         before, handle.health = handle.health, self._prober.word(handle)
         handle.last_failure = "" if result.ok else result.detail
         if handle.health == "failing" and before != "failing" and handle.machine.state is State.RUNNING:
@@ -128,7 +138,7 @@ class Duties:
     def ready(self, handle: InstanceHandle) -> None:
         """Something speaks for an incarnation: it is ready if all that is asked of it does."""
         accepts = handle.passed is None or handle.passed.accepts
-        if accepts and self._prober.ready(handle):
+        if accepts and (self._prober is None or self._prober.ready(handle)):
             self._supervisor.feed(handle, BecameReady(handle.machine.incarnation))
 
     def _traffic(self, handle: InstanceHandle, why_not: str) -> None:
@@ -190,19 +200,25 @@ class Duties:
         self._settle_cron(process, "restart", schedule.restart_cron if schedule is not None else None, catch_up=False)
 
     def _settle_watch(self, process: ProcessHandle) -> None:
-        self._watcher.forget(process)
+        if self._watcher is not None:
+            self._watcher.forget(process)
         if process.wanted and process.spec.watch is not None:
+            if self._watcher is None:
+                self._watcher = self._make_watcher()
             self._watcher.watch(process, process.spec.watch, process.spec.working_dir)
 
     def _settle_cron(self, process: ProcessHandle, kind: str, cron: str | None, *, catch_up: bool) -> None:
         key = (process, kind)
         if cron is None:
             if key in self._by_clock:
+                assert self._scheduler is not None
                 self._by_clock.discard(key)
                 self._scheduler.forget(key)
             return
         assert process.spec.schedule is not None
         self._by_clock.add(key)
+        if self._scheduler is None:
+            self._scheduler = self._make_scheduler()
         self._scheduler.set(
             key,
             cron,
@@ -214,6 +230,8 @@ class Duties:
 
     def next_run(self, process: ProcessHandle) -> float | None:
         """Return the unix time of the next scheduled run or restart, or None."""
+        if self._scheduler is None:
+            return None
         times = [self._scheduler.next_run((process, kind)) for kind in ("job", "restart")]
         return min((time for time in times if time is not None), default=None)
 
@@ -308,15 +326,18 @@ class Duties:
         """The supervisor ends: nothing is started by clock or file any more."""
         for stack in self._supervisor.stacks.values():
             for process in stack.processes.values():
-                self._watcher.forget(process)
+                if self._watcher is not None:
+                    self._watcher.forget(process)
                 self._hooks.end(process)
                 for kind in ("job", "restart"):
                     self._settle_cron(process, kind, None, catch_up=False)
 
     def close(self) -> None:
         """Give back what the parts hold."""
-        self._prober.close()
-        self._watcher.close()
+        if self._prober is not None:
+            self._prober.close()
+        if self._watcher is not None:
+            self._watcher.close()
 
 
 def _handle(key: Hashable) -> InstanceHandle:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import collections
 import errno
-import json
 import os
+
+from oxherd import jsons as json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

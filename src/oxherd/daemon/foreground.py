@@ -6,11 +6,11 @@ forces the end at the second one.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 
+from oxherd import jsons as json
 from oxherd.config.codec import decode, encode
 from oxherd.config.model import Oxfile
 from oxherd.control.request import Request
@@ -179,7 +179,7 @@ class Foreground:
         self._reloading = True
         self.say("SIGHUP: reading the oxfile again")
         self._assembly.records.flush()
-        self._assembly.rereader.read(self._stack, self._reread)
+        self._assembly.rereader().read(self._stack, self._reread)
 
     def _reread(self, oxfile: Oxfile | None, trouble: str) -> None:
         stack = self._stack

@@ -6,10 +6,10 @@ Mutable holders around the pure `Instance`; nothing here decides anything.
 from __future__ import annotations
 
 import collections
-from dataclasses import dataclass
 
 from oxherd.config.model import ProcessSpec, ProcessType
 from oxherd.core.instance import Instance, LifePolicy, State
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class InstanceHandle:
     """One slot: the pure machine and everything of the operating system that belongs to its incarnation."""
 
     __slots__ = (
+        "_cards",
         "adopted",
         "awaiting_permit",
-        "cards",
         "cgroup",
         "child",
         "env",
@@ -132,7 +132,14 @@ class InstanceHandle:
         self.failure: dict[str, object] | None = None  # what the app's interpreter said about a failed start
         self.last_failure = ""  # what the last health check that failed said
         self.unready = ""  # why it takes no traffic although it is healthy, by its readiness check
-        self.cards: collections.deque[dict[str, object]] = collections.deque(maxlen=5)
+        self._cards: collections.deque[dict[str, object]] | None = None
+
+    @property
+    def cards(self) -> collections.deque[dict[str, object]]:
+        """The last crash cards, as far as they have been read; most instances never have one, and an empty deque has 700 bytes."""
+        if self._cards is None:
+            self._cards = collections.deque(maxlen=5)
+        return self._cards
 
     @property
     def name(self) -> str:

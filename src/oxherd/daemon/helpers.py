@@ -7,9 +7,9 @@ output comes through a pipe that the loop reads; when it is ended everything it 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oxherd.daemon.remains import end_remains, kill_branch
+from oxherd.records import dataclass
 from oxherd.system.spawn import LaunchRequest
 
 TYPE_CHECKING = False

@@ -9,11 +9,11 @@ lose; its ``pre_start`` is run by the gate, when it starts.
 from __future__ import annotations
 
 import collections
-from dataclasses import dataclass, replace
 
 from oxherd.daemon.environment import child_environment, keep, substitute
 from oxherd.daemon.remains import end_remains, kill_branch
 from oxherd.errors import SpawnError
+from oxherd.records import dataclass, replace
 from oxherd.system.spawn import LaunchRequest
 
 TYPE_CHECKING = False

@@ -7,11 +7,11 @@ else is found again as after a crash (`oxherd.daemon.adopting`), so that both wa
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from dataclasses import dataclass, field
 
+from oxherd import jsons as json
 from oxherd.errors import OxherdError
+from oxherd.records import dataclass, field
 from oxherd.system.nameless import nameless
 
 TYPE_CHECKING = False

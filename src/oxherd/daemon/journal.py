@@ -12,8 +12,9 @@ read, what a newer one wrote is left as it is and told, and nothing that belongs
 
 from __future__ import annotations
 
-import json
 import os
+
+from oxherd import jsons as json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

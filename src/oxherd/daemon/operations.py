@@ -7,10 +7,10 @@ reports progress as the instances change and answers once, when all is done or h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 
 from oxherd.core.instance import Desired, Instance, State
+from oxherd.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

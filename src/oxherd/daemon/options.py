@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oxherd.control.paths import stack_id
 from oxherd.errors import UsageError
+from oxherd.records import dataclass
 
 __all__ = ["Options", "parse_options"]
 

@@ -7,11 +7,11 @@ older version meant; what cannot be read as an instance at all is a `ValueError`
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oxherd.core.adoption import Remembered
 from oxherd.core.exits import ExitStatus
 from oxherd.core.instance import Desired, Reason, State
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

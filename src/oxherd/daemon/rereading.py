@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
+from oxherd import jsons as json
 from oxherd.config.codec import decode
 from oxherd.config.model import Oxfile
 from oxherd.daemon.helpers import HelperRequest

@@ -7,9 +7,9 @@ turn of the loop reads the whole of /proc.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from oxherd.core.limits import LimitPolicy, LimitState, LimitVerdict, weigh
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-from oxherd.core.schedule import is_fixed, missed, next_run
+from oxherd.core import schedule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ class _Entry:
     def plan(self, now: float) -> None:
         """Set the next due time, as seen at ``now``; never what has run already."""
         floor = now
-        if self.fired is not None and 0.0 < self.fired - now < _CORRECTION and is_fixed(self.cron):
+        if self.fired is not None and 0.0 < self.fired - now < _CORRECTION and schedule.is_fixed(self.cron):
             floor = self.fired
         try:
-            self.due = next_run(self.cron, self.timezone, floor)
+            self.due = schedule.next_run(self.cron, self.timezone, floor)
         except ValueError:
             # Its last time has come: "0 0 29 2 *" in the last years of the calendar.
             self.due = math.inf
@@ -95,9 +95,9 @@ class Scheduler:
             ValueError: The expression or the timezone cannot be read.
         """
         now = self._wall()
-        next_run(cron, timezone, now)
+        schedule.next_run(cron, timezone, now)
         entry = _Entry(cron, timezone, on_due, last_run)
-        if catch_up and last_run is not None and last_run <= now and missed(cron, timezone, last_run, now):
+        if catch_up and last_run is not None and last_run <= now and schedule.missed(cron, timezone, last_run, now):
             entry.due = now
         else:
             entry.plan(now)

@@ -8,7 +8,6 @@ signalled for it.
 from __future__ import annotations
 
 import collections
-from dataclasses import replace
 
 from oxherd.core import commands as c
 from oxherd.core.events import Permitted, Restart, Start
@@ -17,6 +16,7 @@ from oxherd.core.lifecycle import step
 from oxherd.core.restart import RestartMode
 from oxherd.daemon.handles import InstanceHandle, ProcessHandle, StackHandle, life_policy
 from oxherd.daemon.remembering import record_of
+from oxherd.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

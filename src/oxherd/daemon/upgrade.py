@@ -6,10 +6,10 @@ it says so does the supervisor exec it; until then, and whenever it does not, th
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
+from oxherd import jsons as json
 from oxherd.daemon.helpers import HelperRequest
 from oxherd.daemon.inheritance import Inheritance, hand_over, take_back
 from oxherd.errors import OperationError, OxherdError

@@ -8,10 +8,10 @@ process has been quiet for its ``watch_delay_ms``.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
+from oxherd import jsons as json
 from oxherd.daemon.helpers import HelperRequest
 from oxherd.errors import SpawnError
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from oxherd.programs.recognise import recognise
+from oxherd.records import replace
 from oxherd.units import format_seconds, signal_name
 
 TYPE_CHECKING = False
@@ -29,14 +28,14 @@ def apply_program(spec: ProcessSpec, set_keys: Collection[str]) -> tuple[Process
     notes = list(program.notes)
     stop = spec.stop
     if program.default_stop_timeout is not None and "stop_timeout" not in set_keys:
-        stop = dataclasses.replace(stop, timeout=program.default_stop_timeout)
+        stop = replace(stop, timeout=program.default_stop_timeout)
         notes.append(f"stop_timeout is {format_seconds(stop.timeout)}, the default for {program.title}")
     if program.default_stop_signal is not None and "stop_signal" not in set_keys:
-        stop = dataclasses.replace(stop, signal=program.default_stop_signal)
+        stop = replace(stop, signal=program.default_stop_signal)
         notes.append(f"stop_signal is {signal_name(stop.signal)}, the default for {program.title}")
     singleton = spec.singleton
     if program.singleton and "singleton" not in set_keys:
         singleton = True
         notes.append(f"{program.title} is a singleton: never two at a time, not during a reload either")
-    changed = dataclasses.replace(spec, program=program.name, stop=stop, singleton=singleton)
+    changed = replace(spec, program=program.name, stop=stop, singleton=singleton)
     return changed, tuple(notes)

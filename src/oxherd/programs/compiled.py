@@ -5,9 +5,6 @@ Only ever imported where an oxfile is read; the supervisor gets the result.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-
 from oxherd.config import problems
 from oxherd.config.keys import HOSTED_ONLY
 from oxherd.config.model import ProcessType
@@ -20,6 +17,7 @@ from oxherd.programs.planning import plan_app, plan_command
 from oxherd.programs.probes import Probes
 from oxherd.programs.program import GENERIC, Program
 from oxherd.programs.recognise import recognise
+from oxherd.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +112,7 @@ def compile_stack(
     if errors:
         raise ConfigError(tuple(sorted((*errors, *found), key=_order)))
     return Compiled(
-        oxfile=dataclasses.replace(loaded.oxfile, processes=tuple(specs)),
+        oxfile=replace(loaded.oxfile, processes=tuple(specs)),
         warnings=tuple(sorted(found, key=_order)),
         inactive=loaded.inactive,
         notes=notes,
@@ -182,8 +180,8 @@ def _located(spec: ProcessSpec, environ: Mapping[str, str]) -> tuple[ProcessSpec
     program = find_program(spec, environ)
     if program is None or program.reason == "found on PATH":
         return spec, ()
-    exact = dataclasses.replace(command, argv=(program.path, *command.argv[1:]))
-    return dataclasses.replace(spec, command=exact), (f"{command.argv[0]} is {program.path}: {program.reason}",)
+    exact = replace(command, argv=(program.path, *command.argv[1:]))
+    return replace(spec, command=exact), (f"{command.argv[0]} is {program.path}: {program.reason}",)
 
 
 def _program_origins(before: ProcessSpec, after: ProcessSpec, program: Program, origins: dict[str, str]) -> None:

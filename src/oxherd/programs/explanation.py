@@ -5,13 +5,12 @@ Secrets are redacted here, so that no caller can forget it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oxherd.config.redact import Mask, redact_value, redact_words
 from oxherd.errors import UsageError
 from oxherd.programs.hosting import private_endpoint, private_readiness
 from oxherd.programs.interpreter import Found, find_interpreter, find_program
 from oxherd.programs.settings import spec_settings
+from oxherd.records import dataclass
 from oxherd.units import format_seconds
 
 TYPE_CHECKING = False

@@ -6,13 +6,12 @@ for the program, a worker would go without.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import dataclass
 
 from oxherd.programs.arguments import is_python, option_names
 from oxherd.programs.interpreter import Found, find_interpreter, find_program
 from oxherd.programs.shellwords import activation, plain_words
+from oxherd.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def footing(spec: ProcessSpec, command: Command, program: Program, environ: Mapp
             behind_shell=True, why_not="a shell reads the command line, and may do more than start the server"
         )
     head = argv[: len(argv) - len(program.args)]
-    return dataclasses.replace(_stands(spec, command, program, environ, list(head)), head=head)
+    return replace(_stands(spec, command, program, environ, list(head)), head=head)
 
 
 def _stands(
@@ -91,7 +90,7 @@ def _stands(
         return Footing(why_not="its program is not known")
     head = os.path.basename(words[0])
     assigned = tuple(env.items())
-    spec = dataclasses.replace(spec, command=dataclasses.replace(command, argv=(*words, *program.args)))
+    spec = replace(spec, command=replace(command, argv=(*words, *program.args)))
     if head in _RUNNERS:
         return _of_runner(spec, head, words, {**environ, **dict(spec.env), **env}, assigned)
     if is_python(head) and len(words) > 1:

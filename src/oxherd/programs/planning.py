@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from oxherd.config import problems
 from oxherd.config.model import HostSpec, HostWay, LogFormat, ProcessType
 from oxherd.programs.caller import Caller
@@ -13,6 +11,7 @@ from oxherd.programs.interpreter import find_interpreter
 from oxherd.programs.servers import reader_of
 from oxherd.programs.servers.reading import Reading
 from oxherd.programs.settling import Plan, Remark, settled
+from oxherd.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,7 +161,7 @@ def plan_command(
     if remarks and standing.there:
         # Whatever the program of the command line is, it is not that engine on a Python we know: let it run.
         return _by_itself(spec, program, _unknown_program(engine, standing.python, installed))
-    host = dataclasses.replace(
+    host = replace(
         line.onto(spec.host or HostSpec()),
         python=standing.python,
         python_options=standing.options,
@@ -170,7 +169,7 @@ def plan_command(
     )
     host = _oxfile_first(spec, host, line)
     grace = spec.host.graceful_timeout if spec.host is not None and "graceful_timeout" in spec.set_keys else None
-    changed = dataclasses.replace(
+    changed = replace(
         spec,
         env=_env(spec, standing),
         user=spec.user or line.user,
@@ -191,8 +190,8 @@ def plan_command(
 
 def _passed(spec: ProcessSpec, standing: Footing, line: Line) -> Plan:
     host = line.onto(HostSpec())
-    host = dataclasses.replace(host, overlap=host.overlap and not spec.singleton)
-    return Plan(spec=dataclasses.replace(spec, host=host, env=_env(spec, standing)), notes=line.notes)
+    host = replace(host, overlap=host.overlap and not spec.singleton)
+    return Plan(spec=replace(spec, host=host, env=_env(spec, standing)), notes=line.notes)
 
 
 def _env(spec: ProcessSpec, standing: Footing) -> tuple[tuple[str, str], ...]:
@@ -230,14 +229,14 @@ def _oxfile_first(spec: ProcessSpec, host: HostSpec, line: Line) -> HostSpec:
     draft = spec.host
     if draft is not None:
         if "timeout" in spec.set_keys:
-            host = dataclasses.replace(host, block_timeout=draft.block_timeout)
+            host = replace(host, block_timeout=draft.block_timeout)
         if "max_requests" in spec.set_keys:
             jitter = draft.max_requests_jitter
-            host = dataclasses.replace(host, max_requests=draft.max_requests, max_requests_jitter=jitter)
+            host = replace(host, max_requests=draft.max_requests, max_requests_jitter=jitter)
         if "max_lifetime" in spec.set_keys:
-            host = dataclasses.replace(host, max_lifetime=draft.max_lifetime)
+            host = replace(host, max_lifetime=draft.max_lifetime)
     if line.preload and "preload" not in spec.set_keys:
-        host = dataclasses.replace(host, preload="true")
+        host = replace(host, preload="true")
     return host
 
 
@@ -273,4 +272,4 @@ def _by_itself(spec: ProcessSpec, program: Program, untouched: str) -> Plan:
     elif program.overlaps and overlap and spec.adopt:
         # Nothing to pass: the new one may come before the old one goes, which is all there is to say.
         host = HostSpec(way=HostWay.PASSED, engine=program.name, overlap=True)
-    return Plan(spec=dataclasses.replace(spec, host=host), untouched=untouched)
+    return Plan(spec=replace(spec, host=host), untouched=untouched)

@@ -5,11 +5,10 @@ A row reads the arguments of its program and fills in a `Program`. What no row k
 
 from __future__ import annotations
 
-import dataclasses
-
 from oxherd.programs.arguments import Options, option_names, unwrap
 from oxherd.programs.program import GENERIC, Advice, Bind, Program
 from oxherd.programs.shellwords import program_of_shell
+from oxherd.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def recognise(command: Command) -> Program:
 
 
 def _placed(program: Program, args: tuple[str, ...], wrapper: str, *, behind_shell: bool) -> Program:
-    return dataclasses.replace(program, args=args, wrapper=wrapper, behind_shell=behind_shell)
+    return replace(program, args=args, wrapper=wrapper, behind_shell=behind_shell)
 
 
 def _tcp(

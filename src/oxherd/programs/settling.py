@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-
 from oxherd.config import problems
 from oxherd.config.cpus import usable_cpus
 from oxherd.core.restart import RestartMode
 from oxherd.programs.hosting import url_of_bind
+from oxherd.records import dataclass, field, replace
 from oxherd.units import format_seconds, signal_name
 
 TYPE_CHECKING = False
@@ -88,19 +86,19 @@ def settled(
     stop, grace = _times(spec, graceful, graceful_from, origins, more)
     if stop.signal != type(stop)().signal:
         said.append(f"a worker is asked to go by SIGTERM; stop_signal {signal_name(stop.signal)} is not used")
-        stop = dataclasses.replace(stop, signal=type(stop)().signal)
+        stop = replace(stop, signal=type(stop)().signal)
     restart = spec.restart
     if restart.mode is RestartMode.ON_FAILURE:
-        restart = dataclasses.replace(restart, mode=RestartMode.ALWAYS)
+        restart = replace(restart, mode=RestartMode.ALWAYS)
         origins["restart"] = "a worker that ends by itself has failed, whatever its exit code"
-    host = dataclasses.replace(
+    host = replace(
         host,
         graceful_timeout=grace,
         linger=min(host.keepalive + _LINGER_MARGIN, grace),
         boot_timeout=host.boot_timeout if spec.ready_timeout is None else spec.ready_timeout,
         balance="shared" if all(bind.startswith("unix:") for bind in host.bind) else host.balance,
     )
-    changed = dataclasses.replace(
+    changed = replace(
         spec,
         host=host,
         instances=spec.instances * count,
@@ -134,7 +132,7 @@ def _times(
         return stop, graceful
     if "stop_timeout" not in spec.set_keys:
         origins["stop_timeout"] = f"{graceful_from} and {format_seconds(GRACE_MARGIN)}"
-        return dataclasses.replace(stop, timeout=graceful + GRACE_MARGIN), graceful
+        return replace(stop, timeout=graceful + GRACE_MARGIN), graceful
     if graceful > stop.timeout:
         message = f"{graceful_from} is more than the stop timeout ({format_seconds(stop.timeout)}), which ends it"
         hint = f'write stop_timeout = "{graceful + GRACE_MARGIN:g}s"'
@@ -155,4 +153,4 @@ def _health(health: HealthSpec | None, host: HostSpec) -> HealthSpec | None:
         url_of_bind(host.bind[0], url, tls=host.tls) if url is not None and url.startswith("/") else url
         for url in (health.endpoint, health.readiness)
     )
-    return dataclasses.replace(health, endpoint=endpoint, readiness=readiness)
+    return replace(health, endpoint=endpoint, readiness=readiness)

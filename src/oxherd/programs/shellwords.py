@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from oxherd.records import dataclass
 
 __all__ = ["ShellProgram", "activation", "plain_words", "program_of_shell"]
 

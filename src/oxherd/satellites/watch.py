@@ -22,8 +22,9 @@ import select
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from oxherd.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

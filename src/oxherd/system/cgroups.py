@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 
 from oxherd.errors import SystemFault
+from oxherd.records import dataclass
 from oxherd.system.identity import SCARCE
 from oxherd.system.placement import CgroupKind, Home, Placement, oom_counter, oom_kills_in
 from oxherd.system.tree import ProcessTable, exterminate

@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass
+
+from oxherd.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

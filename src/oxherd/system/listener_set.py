@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 
 from oxherd.core.endpoint import Address
+from oxherd.records import dataclass
 from oxherd.system.listener_errors import listen_error
 from oxherd.system.listeners import BACKLOG, claim, open_listener, queue_length, same_address
 

@@ -6,9 +6,9 @@ fails: a service manager that does not listen must not stop what it manages.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
-import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class Notifier:
         """Open the socket; without one, or with one of a kind that is not known here, everything else does nothing."""
         self.environ = {name: environ[name] for name in _KEPT_FOR_REEXEC if name in environ}
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
-        self._socket: socket.socket | None = None
+        self._socket: _socket.socket | None = None
         if self._address:
             try:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
             except OSError:
                 # No descriptor is left before anything has begun: the supervisor that cannot open its own socket
                 # either says that, and ends.
@@ -97,7 +97,7 @@ class Notifier:
         lines = "".join(f"{name}={' '.join(value.splitlines())}\n" for name, value in variables.items())
         try:
             self._socket.sendto(
-                lines.encode("utf-8", "replace"), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, self._address
+                lines.encode("utf-8", "replace"), _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL, self._address
             )
         except BlockingIOError:
             return False

@@ -20,8 +20,8 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
 
+from oxherd.records import dataclass
 from oxherd.system.borrow import Libc, borrow
 from oxherd.system.identity import SCARCE, read_file
 

@@ -8,9 +8,9 @@ be read from there. cgroups(7), cgroup_namespaces(7).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 
+from oxherd.records import dataclass
 from oxherd.system.identity import KeptFile, read_file
 
 TYPE_CHECKING = False

@@ -10,8 +10,8 @@ import os
 import re
 import socket
 import struct
-from dataclasses import dataclass
 
+from oxherd.records import dataclass
 from oxherd.system.identity import pids, read_file
 
 TYPE_CHECKING = False

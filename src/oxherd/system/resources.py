@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
 
+from oxherd.records import dataclass
 from oxherd.system import placement
 from oxherd.system.identity import read_file
 from oxherd.system.tree import ProcessTable

@@ -18,8 +18,8 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 
+from oxherd.records import dataclass
 from oxherd.system import launcher
 from oxherd.system.nameless import nameless
 from oxherd.system.spawn_errors import Stage, phrase_of_warning, spawn_error

@@ -405,11 +405,11 @@ def test_without_descriptors_accepting_pauses_and_goes_on(world, monkeypatch):
             self.real = real
             self.empty = True
 
-        def accept(self):
+        def _accept(self):
             attempts.append(1)
             if self.empty:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return self.real.accept()
+            return self.real._accept()
 
         def __getattr__(self, name):
             return getattr(self.real, name)
@@ -459,10 +459,10 @@ def test_a_silent_client_makes_room_for_one_that_asks(world, monkeypatch):
     class Scarce:
         """accept(2) without a descriptor, until somebody has hung up."""
 
-        def accept(self):
+        def _accept(self):
             if world.server.clients >= 3:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return listener.accept()
+            return listener._accept()
 
         def __getattr__(self, name):
             return getattr(listener, name)

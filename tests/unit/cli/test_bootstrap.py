@@ -43,6 +43,7 @@ def test_the_command_line_is_that_of_the_supervisor_outside_the_callers_director
     assert bootstrap.daemon_command("--ready-fd", "5") == [
         sys.executable,
         "-P",
+        "-S",
         os.path.join(os.path.dirname(oxherd.daemon.__file__), "__main__.py"),
         "--ready-fd",
         "5",

@@ -257,7 +257,11 @@ def test_status_as_a_whole_imports_next_to_nothing(supervise, shop, row):
         "rich",
         "typing",
         "dataclasses",
+        "enum",
+        "functools",
         "inspect",
+        "json",
+        "re",
         "socket",
         "signal",
         "selectors",
@@ -274,6 +278,7 @@ def test_status_as_a_whole_imports_next_to_nothing(supervise, shop, row):
         "oxherd.control.ownership",
         "oxherd.control.paths",
         "oxherd.control.protocol",
+        "oxherd.jsons",
         "oxherd.units",
     }
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
 
 from oxherd.cli.checks.finding import ok, problem, warning
 from oxherd.control.paths import stack_id
+from oxherd.records import dataclass
 from oxherd.system import cgroups
 from oxherd.system.resources import memory_total
 from oxherd.units import format_bytes

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from oxherd.core.adoption import LIVE
 from oxherd.core.instance import State
 from oxherd.daemon.remembering import read_record
+from oxherd.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ connection that the supervisor made to its private listener.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from oxherd.core.instance import State
 from oxherd.daemon.environment import substitute
 from oxherd.daemon.handles import SETTLE
 from oxherd.programs.hosting import private_endpoint, private_readiness
+from oxherd.records import replace
 from oxherd.system.listeners import parse_bind
 from oxherd.system.passed_handle import PassedHandle
 

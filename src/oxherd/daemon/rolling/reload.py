@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-from dataclasses import dataclass, field
 
 from oxherd.core import fleet, transaction
 from oxherd.core.instance import State
@@ -12,6 +11,7 @@ from oxherd.core.rollout_messages import Begin, Cancel
 from oxherd.daemon.hosting.figures import Figures
 from oxherd.daemon.rolling.running import Running
 from oxherd.daemon.rows import progress
+from oxherd.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ lifecycle starts and watches it like any other; it has one try, and the rollout 
 from __future__ import annotations
 
 import collections
-from dataclasses import replace
 
 from oxherd.core import rollout_messages as m
 from oxherd.core.events import Start, Stop
@@ -15,6 +14,7 @@ from oxherd.core.instance import Reason, State
 from oxherd.core.phases import Plan, Rollout, Which
 from oxherd.core.rollout import step
 from oxherd.daemon.handles import InstanceHandle, Pin, life_policy
+from oxherd.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

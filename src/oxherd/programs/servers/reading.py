@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import dataclass, field
 
 from oxherd.config.model import HostWay
 from oxherd.programs.program import Bind
+from oxherd.records import dataclass, field, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Line:
 
     def onto(self, base: HostSpec) -> HostSpec:
         """Return the hosting with what this line decides put in."""
-        return dataclasses.replace(base, **self.fields)  # type: ignore[arg-type] # each reader fills in what fits
+        return replace(base, **self.fields)  # type: ignore[arg-type] # each reader fills in what fits
 
 
 def untouched(reason: str) -> Line:

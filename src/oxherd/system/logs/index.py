@@ -9,9 +9,9 @@ text without them.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from struct import Struct, error
 
+from oxherd.records import dataclass, field
 from oxherd.system.logs.names import COMPRESSED, exists, rotated
 
 TYPE_CHECKING = False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
+from oxherd.records import dataclass
 from oxherd.system.logs.stamp import bears
 
 __all__ = ["Place", "landed"]

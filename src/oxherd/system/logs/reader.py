@@ -9,9 +9,9 @@ import heapq
 import json
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from oxherd.records import dataclass
 from oxherd.system.logs.follow import LogStream
 from oxherd.system.logs.index import STREAMS
 from oxherd.system.logs.level import LevelTracker, may_reach, parse_level

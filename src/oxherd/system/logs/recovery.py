@@ -7,8 +7,8 @@ of it is written down before the step that was in flight is closed: a recovery t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
+from oxherd.records import dataclass
 from oxherd.system.logs.held import RECORD, STRIDE, pwrite_all
 from oxherd.system.logs.landed import Place, landed
 from oxherd.system.logs.spool import AREA, AREA_NAME, DONE, HEADER, MAGIC_AT, NONCE

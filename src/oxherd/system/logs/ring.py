@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from oxherd.records import dataclass
 
 __all__ = ["Batch", "SpillRing", "TailRing"]
 
@@ -22,7 +23,7 @@ class TailRing:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []  # an empty deque has 700 bytes, and most programs are quiet
         self._size = 0
 
     def add(self, lines: bytes) -> None:
@@ -35,7 +36,7 @@ class TailRing:
         self._chunks.append(lines)
         self._size += len(lines)
         while self._size > _TAIL_BYTES or len(self._chunks) > _TAIL_LINES:
-            self._size -= len(self._chunks.popleft())
+            self._size -= len(self._chunks.pop(0))
 
     def lines(self, count: int, held: bytes = b"") -> list[bytes]:
         """Return the last ``count`` lines without their newlines, ``held`` (an unfinished line) being the last."""

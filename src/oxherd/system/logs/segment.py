@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from oxherd.records import dataclass
 from oxherd.system.logs.index import IndexReader, interrupted
 from oxherd.system.logs.names import COMPRESSED, all_serials, rotated
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from enum import IntEnum
 
+from oxherd import jsons as json
 from oxherd.config.model import LogFormat
 
 TYPE_CHECKING = False
