@@ -1,4 +1,4 @@
-"""What holds for every test: under CI=1 nothing is skipped for a reason that was not reviewed."""
+"""What holds for every test under CI=1: nothing is skipped for a reason that was not reviewed, and a failure is told at once."""
 
 from __future__ import annotations
 
@@ -51,6 +51,20 @@ class SkipGate:
                 terminalreporter.line(line)
 
 
+class AtOnce:
+    """Tells of a failure when it happens: a run that is killed for its time never comes to its summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            terminal = self._config.pluginmanager.getplugin("terminalreporter")
+            terminal.section(f"{report.when} of {report.nodeid} failed")
+            terminal.line(report.longreprtext)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("CI") == "1":
         config.pluginmanager.register(SkipGate(), "skip-gate")
+        config.pluginmanager.register(AtOnce(config), "at-once")
