@@ -50,14 +50,16 @@ class Machine:
         A process costs the supervisor four of them, and the usual 1024 would be used up by 250. Programs that use
         select(2) break where they are given more, so they are not.
         """
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == hard or not hasattr(resource, "prlimit"):
-            return cls()
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # macOS calls a limit unlimited that it does not grant
-            return cls()
-        return cls((soft, hard))
+        machine = cls(_raised_file_limit())
+        # What is kept open is open from the beginning: a machine that runs out of descriptors later has it.
+        machine._oom_counter.count()
+        machine._own_children.open()
+        return machine
+
+    def close(self) -> None:
+        """Give back the descriptors it keeps."""
+        self._oom_counter.close()
+        self._own_children.close()
 
     def wall(self) -> float:
         """Return unix time."""
@@ -232,6 +234,18 @@ class Machine:
             spool=spool,
             surroundings=self._surroundings,
         )
+
+
+def _raised_file_limit() -> tuple[int, int] | None:
+    """Raise the limit of open files as far as it may be; return what it was, None if that changed nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard or not hasattr(resource, "prlimit"):
+        return None
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # macOS calls a limit unlimited that it does not grant
+        return None
+    return soft, hard
 
 
 def _has_ended(pid: int) -> bool:

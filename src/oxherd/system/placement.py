@@ -178,11 +178,16 @@ class OomCounter:
     __slots__ = ("_cgroup", "_counter", "_membership")
 
     def __init__(self) -> None:
-        """Look once, so that the descriptors it takes are there from the beginning."""
+        """Look at nothing yet."""
         self._membership = KeptFile("/proc/self/cgroup")
         self._cgroup: bytes | None = None
         self._counter: KeptFile | None = None
-        self.count()
+
+    def close(self) -> None:
+        """Give the descriptors back, until somebody counts again."""
+        self._membership.close()
+        if self._counter is not None:
+            self._counter.close()
 
     def count(self) -> int | None:
         """Return how often the kernel has killed for want of memory where this process lives, None where nobody counts."""

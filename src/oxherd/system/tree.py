@@ -139,11 +139,18 @@ class OwnChildren:
     __slots__ = ("_file", "_pid")
 
     def __init__(self) -> None:
-        """Look once, so that the descriptor it takes is there from the beginning."""
+        """Look at nothing yet."""
         self._pid = os.getpid()
         # Orphans fall to the first thread, which is also the one that starts programs; prctl(2), PR_SET_CHILD_SUBREAPER.
         self._file = KeptFile(f"/proc/{self._pid}/task/{self._pid}/children")
+
+    def open(self) -> None:
+        """Take the descriptor now."""
         self._file.read()
+
+    def close(self) -> None:
+        """Give the descriptor back, until somebody looks again."""
+        self._file.close()
 
     def pids(self) -> list[int]:
         """Return them, dead but unreaped ones included.

@@ -390,11 +390,13 @@ def no_descriptors():
 
 @pytest.fixture
 def machine():
-    """One that is there before the descriptors are counted: it keeps some of its own."""
-    return Machine()
+    """One whose descriptors are given back, whoever still holds it: a traceback does."""
+    machine = Machine()
+    yield machine
+    machine.close()
 
 
-def test_who_cannot_be_looked_for_is_not_said_to_be_gone(machine, shop, orphans_fall_here):
+def test_who_cannot_be_looked_for_is_not_said_to_be_gone(shop, machine, orphans_fall_here):
     """Without descriptors there is nothing to be seen of /proc: an error, never an empty answer."""
     launch = shop.launch(*programs.PYTHON, programs.DAEMON, env=marked())
     (escaped,) = ready(shop)
