@@ -42,13 +42,16 @@ if sys.version_info < (3, 14):
         if not isinstance(text, str):
             text = text.decode("utf-8", "surrogatepass")
         try:
-            value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
-        except StopIteration:
-            end = -1
-        if end != len(text) and (end < 0 or text[end:].strip(_SPACE)):
-            import json  # noqa: PLC0415 - which finds the words for what is wrong
+            try:
+                value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
+            except StopIteration:
+                end = -1
+            if end != len(text) and (end < 0 or text[end:].strip(_SPACE)):
+                import json  # noqa: PLC0415 - which finds the words for what is wrong; the scanner does it too
 
-            return json.loads(text)
+                return json.loads(text)
+        except (ImportError, OSError) as error:
+            raise ValueError("not JSON, and no descriptor is left to say why") from error
         return value
 
     def dumps(value: object, *, separators: tuple[str, str] = (", ", ": "), ensure_ascii: bool = True) -> str:
