@@ -17,20 +17,15 @@ __all__ = ["PACKAGES", "SELDOM", "UNNEEDED", "defer", "site_when_needed"]
 # What the supervisor's own imports name and do not use.
 UNNEEDED = ("inspect", "locale", "traceback")
 
-# What is needed by a stack with health checks, schedules or watched files, by a crash that speaks of a port, by secrets in the
-# last lines of one, by `oxherd run`, by a boot that reads oxfiles again, by an upgrade.
+# What is needed by a stack with health checks, schedules or watched files, by a crash whose last lines speak of a port, by
+# `oxherd run`, by a boot that reads oxfiles again. Not what an upgrade needs: by then another version lies in its place. And what
+# is needed at an exit is asked with care: there may be no descriptor left to load it with.
 SELDOM = (
-    "oxherd.config.redact",
     "oxherd.core.schedule",
     "oxherd.daemon.foreground",
     "oxherd.daemon.prober",
-    "oxherd.daemon.probes_command",
-    "oxherd.daemon.probes_http",
-    "oxherd.daemon.probes_tcp",
     "oxherd.daemon.rereading",
-    "oxherd.daemon.resolver",
     "oxherd.daemon.scheduler",
-    "oxherd.daemon.upgrade",
     "oxherd.daemon.watcher",
     "oxherd.system.portholders",
 )
@@ -55,8 +50,13 @@ class _Deferred(ModuleType):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
-            # Not `importlib.import_module`: that is a package, for this one line.
-            __import__(self.__name__)
+            try:
+                # Not `importlib.import_module`: that is a package, for this one line.
+                __import__(self.__name__)
+            except BaseException:
+                # No descriptor, say: the next one who asks may have more luck.
+                sys.modules[self.__name__] = self
+                raise
         return getattr(sys.modules[self.__name__], name)
 
 

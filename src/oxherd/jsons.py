@@ -43,12 +43,11 @@ if sys.version_info < (3, 14):
             text = text.decode("utf-8", "surrogatepass")
         try:
             value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
-        except StopIteration:
+        except (StopIteration, SystemError, ImportError, OSError):
+            # The scanner raises the error of `json`, and 3.11 has none to raise where that has not been loaded.
             end = -1
         if end != len(text) and (end < 0 or text[end:].strip(_SPACE)):
-            import json  # noqa: PLC0415 - which finds the words for what is wrong
-
-            return json.loads(text)
+            return _refused(text)
         return value
 
     def dumps(value: object, *, separators: tuple[str, str] = (", ", ": "), ensure_ascii: bool = True) -> str:
@@ -65,6 +64,14 @@ if sys.version_info < (3, 14):
         text = encode_basestring_ascii if ensure_ascii else encode_basestring
         encoder = make_encoder({}, _refuse, text, None, separators[1], separators[0], False, False, True)
         return "".join(encoder(value, 0))
+
+    def _refused(text: str) -> Any:
+        """Have `json` say what is wrong."""
+        try:
+            import json  # noqa: PLC0415 - see the head of this module
+        except (ImportError, OSError) as error:
+            raise ValueError("not JSON, and no descriptor is left to say why") from error
+        return json.loads(text)
 
     def _refuse(value: object) -> object:
         raise TypeError(f"{type(value).__name__} cannot be written as JSON")

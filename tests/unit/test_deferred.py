@@ -42,6 +42,19 @@ def test_what_it_does_not_have_is_missing_in_it_as_well(unloaded):
         sys.modules[unloaded].that  # noqa: B018 - the asking is it
 
 
+def test_one_that_could_not_be_loaded_is_loaded_by_the_next_who_asks(monkeypatch, unloaded, capsys):
+    defer(unloaded)
+    import this
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.__import__", lambda *_: (_ for _ in ()).throw(OSError("no descriptor")))
+        with pytest.raises(OSError, match="no descriptor"):
+            this.d  # noqa: B018 - the asking is it
+    assert sys.modules[unloaded] is this
+    assert this.d["a"] == "n"
+    assert capsys.readouterr().out.startswith("The Zen")
+
+
 def test_what_is_loaded_already_stays():
     before = sys.modules["os"]
     defer("os")

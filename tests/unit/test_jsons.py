@@ -105,3 +105,25 @@ def test_nothing_of_json_is_loaded():
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("text", ["nul", '{"a"}', "1 2"])
+def test_a_process_without_descriptors_refuses_it_as_well(text):
+    """The words are of `json`, which is loaded for them."""
+    code = (
+        "import resource; from oxherd import jsons; resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))\n"
+        f"try:\n    jsons.loads({text!r})\nexcept ValueError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == "not JSON, and no descriptor is left to say why\n"
+
+
+@pytest.mark.parametrize("text", ["nul", '{"a"}', "1 2", "[1,", '"a', '{"a": 1} x'])
+def test_the_words_are_there_where_json_is_not_loaded(text):
+    code = f"from oxherd import jsons\ntry:\n    jsons.loads({text!r})\nexcept ValueError as error:\n    print(error)\n"
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared
+        json.loads(text)
+    assert said == f"{caught.value}\n"

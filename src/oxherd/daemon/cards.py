@@ -210,7 +210,11 @@ def exit_record(status: ExitStatus | None) -> dict[str, object] | None:
 
 def _port_trouble(handle: InstanceHandle, lines: list[str]) -> str:
     """Return "port 8000 is held by nginx (pid 12)" if that is what the last lines complain about."""
-    address = portholders.address_in_use([line.encode() for line in lines]) if lines else None
+    try:
+        address = portholders.address_in_use([line.encode() for line in lines]) if lines else None
+    except (ImportError, OSError):
+        # It is loaded when it is needed, and there is no descriptor to do it with: then the last lines have to say it all.
+        address = None
     if address is None:
         return ""
     # Not every server says which address it was; the command line may.

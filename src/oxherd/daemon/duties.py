@@ -97,9 +97,7 @@ class Duties:
             worker, passed = handle.worker, handle.passed
             own = private_endpoint(spec) or private_readiness(spec)
             path = worker.private if worker is not None else passed.private if passed is not None else ""
-            if self._prober is None:
-                self._prober = self._make_prober()
-            self._prober.watch(
+            self._need_prober().watch(
                 handle,
                 spec.health,
                 context,
@@ -107,6 +105,11 @@ class Duties:
                 private=path if path and own else None,
                 lifelong=worker is not None,
             )
+
+    def _need_prober(self) -> Prober:
+        if self._prober is None:
+            self._prober = self._make_prober()
+        return self._prober
 
     def end(self, handle: InstanceHandle) -> None:
         """The program is going or gone."""
@@ -190,6 +193,9 @@ class Duties:
 
     def settle(self, process: ProcessHandle) -> None:
         """Watch files and follow the clock for a process exactly while it is wanted."""
+        if process.wanted and process.spec.health is not None:
+            # Now, not after the first spawn: there may be no descriptor left then to load it with.
+            self._need_prober()
         self._settle_watch(process)
         if not process.wanted:
             self._hooks.end(process)

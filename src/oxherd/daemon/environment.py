@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oxherd.config import redact
+from oxherd.config.redact import Mask
 from oxherd.system.notify import SERVICE_VARIABLES
 
 TYPE_CHECKING = False
@@ -65,14 +65,14 @@ def child_environment(spec: ProcessSpec, stack: str, caller: Mapping[str, str], 
     return environ
 
 
-def mask_of(spec: ProcessSpec, caller: Mapping[str, str]) -> redact.Mask:
+def mask_of(spec: ProcessSpec, caller: Mapping[str, str]) -> Mask:
     """Return what hides a process's secrets in whatever it, or a program run for it, has said."""
     commands = (spec.command, spec.pre_start, spec.pre_reload, spec.health.command if spec.health is not None else None)
     words = [word for command in commands if command is not None for word in (*command.argv, "")]
-    return redact.Mask({**caller, **dict(spec.env)}, words)
+    return Mask({**caller, **dict(spec.env)}, words)
 
 
-def masked(failure: dict[str, object], mask: redact.Mask) -> dict[str, object]:
+def masked(failure: dict[str, object], mask: Mask) -> dict[str, object]:
     """Return what an app's interpreter said of a failure, as it may be shown and kept."""
     return {key: mask.text(value) if isinstance(value, str) else value for key, value in failure.items()}
 

@@ -16,10 +16,10 @@ import traceback
 from oxherd import __version__
 from oxherd import jsons as json
 from oxherd.control.paths import Home, find_home
-from oxherd.daemon import upgrade
 from oxherd.daemon.assembly import ENDING_SIGNALS, Assembly, own_state
 from oxherd.daemon.inheritance import Inheritance, hand_over, take_over
 from oxherd.daemon.options import Options, parse_options
+from oxherd.daemon.upgrade import command_of
 from oxherd.errors import OperationError, OxherdError, SystemFault
 from oxherd.records import replace
 from oxherd.system.identity import lock_holder
@@ -91,7 +91,7 @@ def _go_back(inheritance: Inheritance | None, notifier: Notifier, arguments: lis
     fd = hand_over(replace(inheritance, previous=""))
     place = arguments.index("--inherit")
     rest = [*arguments[:place], "--inherit", str(fd), *arguments[place + 2 :]]
-    os.execv(inheritance.previous, upgrade.command_of(inheritance.previous, *rest))
+    os.execv(inheritance.previous, command_of(inheritance.previous, *rest))
 
 
 def _reset_signals() -> None:

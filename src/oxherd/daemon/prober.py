@@ -24,9 +24,12 @@ from oxherd.core.health import (
     next_probe_in,
     next_readiness_probe_in,
 )
-from oxherd.daemon import probes_command, probes_http, probes_tcp, resolver
 from oxherd.daemon.environment import substitute
 from oxherd.daemon.probe import Outcome, ProbeContext, ProbeResult
+from oxherd.daemon.probes_command import CommandProbe
+from oxherd.daemon.probes_http import HttpProbe
+from oxherd.daemon.probes_tcp import TcpProbe
+from oxherd.daemon.resolver import Resolver
 from oxherd.units import format_seconds
 
 TYPE_CHECKING = False
@@ -140,7 +143,7 @@ class Prober:
             ``result.check`` which check it is of.
         trouble: Called with a line when this machine cannot probe (no descriptors), once until it can again.
         chance: Returns a random number in [0, 1), to spread probes.
-        names: Looks names up; made here by default.
+        resolver: Looks names up; made here by default.
     """
 
     def __init__(
@@ -151,7 +154,7 @@ class Prober:
         report: Report,
         trouble: Callable[[str], None],
         chance: Callable[[], float],
-        names: resolver.Resolver | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         """Watch nothing yet."""
         self._loop = loop
@@ -159,7 +162,7 @@ class Prober:
         self._report = report
         self._trouble = trouble
         self._chance = chance
-        self._resolver = names if names is not None else resolver.Resolver(loop)
+        self._resolver = resolver if resolver is not None else Resolver(loop)
         self._watched: dict[tuple[Hashable, Check], _Watched] = {}
         self._starting = 0
         self._troubled = False
@@ -270,15 +273,15 @@ class Prober:
             return self._http(watched, health.readiness, done)
         if health.command is not None:
             argv = tuple(substitute(argument, context.instance) for argument in health.command.argv)
-            return probes_command.CommandProbe(self._loop, self._helpers, argv, context, done)
+            return CommandProbe(self._loop, self._helpers, argv, context, done)
         if health.tcp is not None:
             address = parse_address(substitute(health.tcp, context.instance))
-            return probes_tcp.TcpProbe(self._loop, self._resolver, address, done, private=watched.private)
+            return TcpProbe(self._loop, self._resolver, address, done, private=watched.private)
         return self._http(watched, health.endpoint, done)
 
     def _http(self, watched: _Watched, url: str | None, done: Done) -> Probe:
         endpoint = parse_endpoint(substitute(url or "", watched.context.instance))
-        return probes_http.HttpProbe(self._loop, self._resolver, endpoint, done, private=watched.private)
+        return HttpProbe(self._loop, self._resolver, endpoint, done, private=watched.private)
 
     def _timed_out(self, watched: _Watched) -> None:
         probe = watched.probe

@@ -6,8 +6,8 @@ import errno
 import os
 
 from oxherd.errors import ListenError
-from oxherd.system import portholders
 from oxherd.system.identity import read_file
+from oxherd.system.portholders import holder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def listen_error(address: Address, error: OSError) -> ListenError:
 def in_use(address: Address) -> ListenError:
     """Return the error of an address that somebody else has; says who, as far as that can be seen."""
     try:
-        holders = portholders.holder_of(address.path or address.host, address.port)
+        holders = holder_of(address.path or address.host, address.port)
     except OSError:  # no descriptors to look with: the address is in use all the same
         holders = []
     who = " and ".join(holder.text for holder in holders[:3])

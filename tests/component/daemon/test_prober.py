@@ -50,7 +50,7 @@ class Bench:
             report=lambda *report: self.reports.append(Report(*report)),
             trouble=self.troubles.append,
             chance=lambda: self.chances.pop(0) if self.chances else 0.5,
-            names=self.resolver,
+            resolver=self.resolver,
         )
 
     def _look_up(self, host, port):
