@@ -1,6 +1,6 @@
 """The keep-alive time of connections without a timer for each answer.
 
-uvicorn starts a timer with every answer and cancels it with the next request: on uvloop 0.7 microseconds of the 25 a
+uvicorn starts a timer with every answer and cancels it with the next request: on uvloop half a microsecond of the 25 a
 small request takes, on asyncio 2, for something that happens when a client has been silent for seconds. Here a connection
 notes that it is silent in the set of the present moment and takes itself out; a look at the oldest set, with the ticks of
 the server, closes who is still there.

@@ -130,7 +130,9 @@ async def app(scope, receive, send):
 
             context = multiprocessing.get_context("spawn")
             with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-                await answer(send, str(await asyncio.get_running_loop().run_in_executor(pool, abs, -5)))
+                result = await asyncio.get_running_loop().run_in_executor(pool, abs, -5)
+            # Not before its process has gone: the test kills the worker when it has the answer.
+            await answer(send, str(result))
         case _:
             await answer(send, f"{scope['method']} {path} {scope['scheme']}")
 
