@@ -347,7 +347,8 @@ def became(oxherd, *words):
 def test_run_becomes_the_supervisor_of_the_stack(oxherd, exec_seen, shop, monkeypatch):
     monkeypatch.setenv("ONLY_HERE", "1")
     argv, job = became(oxherd, "run")
-    assert argv[1:5] == ["-P", *program_words(), "--run", shop]
+    expected = ["-P", *program_words(), "--run", shop]
+    assert argv[1 : 1 + len(expected)] == expected
     assert "--color" not in argv
     assert job["env"]["ONLY_HERE"] == "1"
     assert [process.name for process in decode(Oxfile, job["oxfile"]).processes] == ["web", "worker"]
