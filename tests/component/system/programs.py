@@ -83,20 +83,24 @@ if os.fork() == 0:
 os.wait()
 """
 
-# Forks for ever, each child as soon as it is born, and the parent goes: no two looks see the same process.
+# Forks, each child as soon as it is born, and the parent goes: no two looks see the same process. Ends by itself after two minutes:
+# nobody else could end what a test run that is killed leaves behind.
 RUNNER = """
-import os
+import os, time
 os.write(1, b"ready %d\\n" % os.getpid())
-while True:
+end = time.monotonic() + 120
+while time.monotonic() < end:
     if os.fork():
         os._exit(0)
 """
 
-# Grows for as long as it lives.
+# Grows for as long as it lives; all of it ends after two minutes.
 SPREADER = """
 import os, signal, time
 os.write(1, b"ready %d\\n" % os.getpid())
-while True:
+end = time.monotonic() + 120
+while time.monotonic() < end:
     if os.fork() == 0:
+        signal.alarm(120)
         signal.pause()
 """
