@@ -36,12 +36,14 @@ class EventLog:
     def __init__(
         self, path: str, wall: Callable[[], float], later: Callable[[Callable[[], None]], None] | None = None
     ) -> None:
-        """Load the end of the file so that ``oxherd events`` knows the time before a restart."""
+        """Note where the file ends: what is before that is read when somebody asks for it."""
         self._path = path
+        self._before = _place_of(path)
         self._wall = wall
         self._later = later
         self._unwritten: list[dict[str, object]] = []
-        self._recent: collections.deque[dict[str, object]] = collections.deque(_load_tail(path), maxlen=_KEPT)
+        # As they are in the file: a thousand objects of a dozen fields are two megabytes and a half, their lines a tenth of it.
+        self._recent: collections.deque[bytes] = collections.deque(maxlen=_KEPT)
         self._subscribers: list[Callable[[dict[str, object]], None]] = []
         self._fd = -1
         self._size = 0
@@ -50,7 +52,6 @@ class EventLog:
     def publish(self, kind: str, text: str, **fields: object) -> None:
         """Record an event and tell every subscriber."""
         event: dict[str, object] = {"time": round(self._wall(), 6), "kind": kind, "text": text, **fields}
-        self._recent.append(event)
         self._unwritten.append(event)
         if self._later is None or len(self._unwritten) >= _AT_ONCE:
             self._write()
@@ -61,7 +62,11 @@ class EventLog:
 
     def last(self, count: int, stack: str | None = None) -> list[dict[str, object]]:
         """Return the last ``count`` events, of one stack path or of all."""
-        chosen = [event for event in self._recent if stack is None or event.get("stack_path") in {stack, None}]
+        self._write()
+        missing = _KEPT - len(self._recent)
+        earlier = self._earlier()[-missing:] if missing else []
+        events: list[dict[str, object]] = [json.loads(line) for line in (*earlier, *self._recent)]
+        chosen = [event for event in events if stack is None or event.get("stack_path") in {stack, None}]
         return chosen[-count:] if count > 0 else []
 
     def subscribe(self, callback: Callable[[dict[str, object]], None]) -> Callable[[], None]:
@@ -73,6 +78,14 @@ class EventLog:
                 self._subscribers.remove(callback)
 
         return unsubscribe
+
+    def _earlier(self) -> list[bytes]:
+        inode, size = self._before
+        # Rotation may have given the file its other name since.
+        for path in (self._path, f"{self._path}.1"):
+            if _place_of(path)[0] == inode:
+                return _tail(path, size)
+        return []
 
     def close(self) -> None:
         """Write what is not written yet, and close the file."""
@@ -87,8 +100,10 @@ class EventLog:
     def _write(self) -> None:
         if not self._unwritten:
             return
-        data = b"".join(map(_line, self._unwritten))
+        lines = [*map(_line, self._unwritten)]
         self._unwritten.clear()
+        self._recent += lines
+        data = b"".join(lines)
         try:
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -114,19 +129,29 @@ def _line(event: dict[str, object]) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _load_tail(path: str) -> list[dict[str, object]]:
+def _place_of(path: str) -> tuple[int, int]:
+    """Return the inode of a file and its size; zeros where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_size
+
+
+def _tail(path: str, end: int) -> list[bytes]:
+    """Return the events of the last quarter of a megabyte before a place in a file."""
+    begin = max(0, end - 256 * 1024)
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 256 * 1024))
-            lines = file.read().split(b"\n")
+            file.seek(begin)
+            lines = file.read(end - begin).split(b"\n")
     except OSError:
         return []
-    events: list[dict[str, object]] = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # the first line of the window is cut, the last one too after a crash
-        if isinstance(event, dict):
-            events.append(event)
-    return events
+    return [line for line in lines if _is_event(line)]
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False  # the first line of the window is cut, the last one too after a crash

@@ -24,6 +24,7 @@ from oxherd.errors import OperationError, OxherdError, SystemFault
 from oxherd.records import replace
 from oxherd.system.identity import lock_holder
 from oxherd.system.notify import Notifier
+from oxherd.system.spawn import own_descriptors
 
 __all__ = ["main"]
 
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
     """
     options = parse_options(arguments)
     _reset_signals()
+    own_descriptors()
     notifier = Notifier.taken_from(os.environ)
     if notifier.watchdog:
         # The SIGABRT of a watchdog that heard nothing then prints where the supervisor hangs; systemd.service(5).

@@ -12,6 +12,7 @@ from oxherd.core.exits import ExitStatus
 from oxherd.core.fleet import DependencyCondition
 from oxherd.core.instance import Desired, State, Timer
 from oxherd.core.restart import RestartMode, RestartPolicy
+from oxherd.daemon.journal import latest_records
 from support.services import unused_port
 from support.workbench import Workbench, spec
 
@@ -534,7 +535,7 @@ def test_one_whose_exec_nobody_wrote_down_is_no_part_of_what_is_adopted(bench):
     bench.up(spec("beat", singleton=True))
     bench.system.end(bench.system.living()[0], KILLED)
     handle = bench.instance("beat")
-    record = bench.assembly.journal._latest[handle.key]
+    record = latest_records(bench.assembly.journal._latest.values())[handle.key]
     bench.assembly.journal.save_instance(handle.key, {**record, "state": "spawning", "pid": None})
     (unwritten,) = bench.system.living()
     bench.die()

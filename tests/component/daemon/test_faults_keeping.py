@@ -62,6 +62,37 @@ def test_a_torn_event_takes_no_other_with_it(path, monkeypatch, room):
     assert [event["kind"] for event in log.last(10)] == ["before", "torn", "after", "later"]
 
 
+def test_the_events_of_before_are_found_where_rotation_has_put_them(path, monkeypatch):
+    first = EventLog(str(path), lambda: 0.0)
+    for number in range(3):
+        first.publish(f"old {number}", "x")
+    first.close()
+    log = EventLog(str(path), lambda: 0.0)
+    monkeypatch.setattr("oxherd.daemon.eventlog._FILE_MAX", 1)
+    log.publish("new", "x")
+    monkeypatch.undo()
+    log.publish("newer", "x")
+    assert path.with_name("events.jsonl.1").exists()
+    assert [event["kind"] for event in log.last(100)] == ["old 0", "old 1", "old 2", "new", "newer"]
+    assert [event["kind"] for event in log.last(3)] == ["old 2", "new", "newer"]
+    log.close()
+
+
+def test_no_more_than_a_thousand_events_are_shown(path):
+    first = EventLog(str(path), lambda: 0.0)
+    for _ in range(30):
+        first.publish("old", "x")
+    first.close()
+    log = EventLog(str(path), lambda: 0.0)
+    for _ in range(990):
+        log.publish("new", "x")
+    assert [event["kind"] for event in log.last(5000)] == ["old"] * 10 + ["new"] * 990
+    for _ in range(20):
+        log.publish("new", "x")
+    assert [event["kind"] for event in log.last(5000)] == ["new"] * 1000
+    log.close()
+
+
 def test_an_event_that_a_crash_has_torn_takes_no_other_with_it(path):
     path.write_bytes(json.dumps({"kind": "old"}).encode() + b'\n{"kind": "to')
     log = EventLog(str(path), lambda: 0.0)
