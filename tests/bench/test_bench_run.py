@@ -38,7 +38,7 @@ def test_a_quick_run_of_two_supervisors(tmp_path):
     results = json.loads(done.stdout)["supervisors"]
     assert results["failures"] == []
     (path,) = tmp_path.glob("supervisors-*.json")
-    assert path.name.endswith("-quick.json")
+    assert path.name.endswith("-quick-part.json")
     assert json.loads(path.read_text()) == results
     assert str(CHECKOUT) not in path.read_text()
     wanted = {"oxherd", "supervisord"} - set(results["skipped"])  # without a network there is no supervisord
