@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -357,6 +358,25 @@ def test_a_reload_cut_off_before_its_canary_was_ready_is_taken_back(hosted):
     hosted.write("VERSION = 3\n")
     ox.ok("reload", "web")
     assert hosted.versions() == {3}
+
+
+def test_a_worker_behind_whose_door_nobody_is_leaves_no_file(ox):
+    """It was about to end when its supervisor was killed, and has closed its door: it is replaced, and so is all it had."""
+    hosted = Hosted(ox, workers=2).start()
+    before = hosted.pids()
+    ox.kill_supervisor()
+    for door in Path(ox.home.runtime, "workers").glob("[0-9a-f]*.door"):
+        door.unlink()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as nobody:
+            nobody.bind(str(door))
+    ox.ok("status")
+    for slot in range(2):
+        ox.wait_row(f"web:{slot}", lambda row: row["pid"] not in {None, *before}, status="running")
+    for pid in before:
+        wait_gone(pid)
+    notes = [event["text"] for event in ox.events.matching("adopted", name="web")]
+    assert all("does not answer at its door" in text for text in notes), notes
+    # That no socket is left is what the fixture looks at.
 
 
 def test_a_reload_cut_off_between_two_slots_is_finished(ox):

@@ -104,6 +104,9 @@ class Reunion:
             hosting.births.rejoin(handle, record.private, record.door)
         except OSError as error:
             self._note(survivor, f"it does not answer at its door ({error.strerror}) and is replaced")
+            # No handle of it removes them when it ends.
+            forget(record.private)
+            forget(record.door)
 
     def _rejoin(self, hosting: Hosting, process: ProcessHandle, record: ZygoteRecord) -> None:
         host = hosting.host(process)
