@@ -112,6 +112,13 @@ def circumstances(results: Results) -> str:
     return "\n".join([text, *([""] if skipped or told else []), *skipped, *told])
 
 
+def facts(results: Results) -> str:
+    """Return when, where and how often it was measured, short."""
+    machine = results["machine"]
+    rounds = "one round" if results["rounds"] == 1 else f"medians of {results['rounds']} rounds"
+    return f"{results['date'][:10]}, {machine['cpus']} CPUs, Linux {machine['kernel'].partition('-')[0]}, {rounds}"
+
+
 def drawn(kind: str, name: str, figure: Results) -> tuple[str, str]:
     """Return the path and the text of the chart of one figure, best first."""
     found = {peer: one for peer, values in figure["peers"].items() if (one := spread(values))}
@@ -145,6 +152,7 @@ def readme(text: str, rows: list[dict[str, Any]], results: dict[str, Results | N
         if not found:
             continue
         peers = [name for name in group["peers"] if any(name in one["peers"] for one in found["figures"].values())]
+        lines += [*([""] if lines else []), f"{group['text'].strip()} ({facts(found)}):", ""]
         lines += ["| | " + " | ".join(peers) + " |", "|---" * (len(peers) + 1) + "|"]
         for name, title in group["figures"]:
             figure = found["figures"].get(name)

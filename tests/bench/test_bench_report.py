@@ -109,9 +109,15 @@ def test_an_engine_is_compared_with_itself_under_its_own_manager():
 
 def test_the_readme_keeps_what_is_around_the_marks():
     text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    rows = [{"kind": "k", "peers": ["oxherd", "a"], "figures": [["size", "Size"], ["gone", "Gone"]]}]
-    made = report.readme(text, rows, {"k": results(size=figure(oxherd=[1]))})
-    assert made == f"before\n{report.BEGIN}\n\n| | oxherd |\n|---|---|\n| Size | 1 MB |\n\n{report.END}\nafter\n"
+    rows = [
+        {"kind": "k", "text": "\nSizes", "peers": ["oxherd", "a"], "figures": [["size", "Size"], ["gone", "Gone"]]},
+        {"kind": "none", "text": "Of nothing", "peers": ["oxherd"], "figures": [["size", "Size"]]},
+    ]
+    made = report.readme(text, rows, {"k": results(size=figure(oxherd=[1])), "none": None})
+    assert made == (
+        f"before\n{report.BEGIN}\n\nSizes (2026-01-02, 2 CPUs, Linux 6.1, medians of 2 rounds):\n\n"
+        f"| | oxherd |\n|---|---|\n| Size | 1 MB |\n\n{report.END}\nafter\n"
+    )
     assert report.readme(text, rows, {"k": None}) == text
 
 
