@@ -80,12 +80,14 @@ class HostedSystem(FakeSystem):
 
     Attributes:
         stopped: Pids of zygotes under SIGSTOP.
+        slow_parents: Seconds a zygote takes to tell of a fork, while its child goes on; a busy machine.
     """
 
     def __init__(self) -> None:
         super().__init__()
         # Zygotes that are stopped: they are asked and do not answer.
         self.stopped: set[int] = set()
+        self.slow_parents = 0.0
         self._hosts: dict[int, _Host] = {}
 
     def launch(self, request: LaunchRequest) -> SimpleNamespace:
@@ -118,7 +120,16 @@ class HostedSystem(FakeSystem):
                 channel = socket.socket(fileno=fds.pop(2))
                 born = self._attach(worker, channel, zygote=False)
                 born.live(fds[3])
-                host.say("forked", pid=worker.pid, incarnation=message["incarnation"])
+                fork = message["incarnation"]
+
+                def tell() -> None:
+                    host.say("forked", pid=worker.pid, incarnation=fork)
+
+                if self.slow_parents:
+                    assert self.loop is not None
+                    self.loop.call_later(self.slow_parents, tell)
+                else:
+                    tell()
                 born.say("started")
             case "end":
                 self._finish(zygote, ExitStatus(code=0))

@@ -51,6 +51,21 @@ def pass_by(bench, seconds):
         bench.loop.advance(1)
 
 
+# -- a busy machine -------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_may_be_up_before_its_zygote_has_told_of_it(bench):
+    """The child of a fork has run, and its parent has not: what the worker has said by then is not lost."""
+    bench.system.slow_parents = 0.5
+    bench.up(hosted("app", instances=2))
+    assert set(bench.status().values()) == {"running"}
+    before = {one.pid for one in workers(bench)}
+    bench.system.end(workers(bench)[0], KILLED)
+    pass_by(bench, 2)
+    assert set(bench.status().values()) == {"running"}
+    assert len({one.pid for one in workers(bench)} - before) == 1
+
+
 # -- the wall clock -------------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,8 @@ _EAGAIN = 11
 
 # Seconds a zygote may take for a fork. One that is stopped or blocked (SIGSTOP, a debugger, a frozen cgroup) takes for ever.
 _FORK_TIME = 10.0
+# Messages of a worker that is not born yet; it has two or three to say.
+_EARLY_MOST = 16
 
 
 class Births:
@@ -79,6 +81,9 @@ class Births:
         self._prefix = f"{os.getpid():x}-{time.monotonic_ns():x}"
         self._token = 0
         self._waiting: dict[InstanceHandle, tuple[Release, Callable[[ZygoteHandle | None], None]]] = {}
+        # What workers say whose zygote has not told of their birth yet: on a busy machine a child may be up before its parent
+        # comes to speak.
+        self._early: dict[WorkerHandle, list[Message]] = {}
 
     def begin(self, host: Host, handle: InstanceHandle, number: int) -> None:
         """Begin to make the worker of an incarnation; `Executor.born` or `Executor.could_not` is called, perhaps later."""
@@ -158,8 +163,19 @@ class Births:
     def _heard(self, handle: InstanceHandle, worker: WorkerHandle, message: Message, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)  # a worker has nothing to give; what it sends all the same must not pile up
-        if handle.worker is worker:
+        if handle.worker is not worker:
+            return
+        early = self._early.get(worker)
+        if early is None:
             self._said(handle, worker, message)
+        elif len(early) < _EARLY_MOST:
+            early.append(message)
+
+    def _listen(self, handle: InstanceHandle, worker: WorkerHandle) -> None:
+        """The worker is born: hear what it has said before, and from now on what it says."""
+        for message in self._early.pop(worker, ()):
+            if handle.worker is worker:
+                self._said(handle, worker, message)
 
     # -- exec ---------------------------------------------------------------------------------------------------
 
@@ -216,6 +232,7 @@ class Births:
         )
         if not sent:
             raise SpawnError("asking its zygote for a fork", _EAGAIN, spec.name, "it does not listen")
+        self._early[worker] = []
         self._await(host, release, handle, token, zygote.pid)
 
     def _await(self, host: Host, release: Release, handle: InstanceHandle, token: int, zygote: int) -> None:
@@ -223,9 +240,14 @@ class Births:
         number = handle.machine.incarnation
         late = self._loop.call_later(_FORK_TIME, lambda: self._zygotes.stuck(host, release, token, _FORK_TIME))
 
+        worker = handle.worker
+        assert worker is not None
+
         def answered(answer: dict[str, object], fds: list[int]) -> None:
             late.cancel()
             self._answered(host, handle, number, zygote, answer, fds)
+            # When the birth has come through the queue of the supervisor; where it failed, nobody is there to be heard.
+            self._loop.call_soon(lambda: self._listen(handle, worker))
 
         release.awaiting[token] = answered
 
