@@ -9,7 +9,7 @@ import traceback
 from functools import cache
 
 from oxherd.control.paths import Home, stack_id
-from oxherd.daemon import foreground, prober, rereading, scheduler, upgrade, watcher
+from oxherd.daemon import foreground, prober, rereading, scheduler, watcher
 from oxherd.daemon.boot import Boot
 from oxherd.daemon.cards import CardWriter
 from oxherd.daemon.cgrouping import Cgroups
@@ -31,6 +31,7 @@ from oxherd.daemon.sinks import Sinks
 from oxherd.daemon.socket_guard import SocketGuard
 from oxherd.daemon.stacks import StackKeeper
 from oxherd.daemon.supervisor import Supervisor
+from oxherd.daemon.upgrade import Upgrade
 from oxherd.daemon.verbs import Verbs
 from oxherd.daemon.watchdog import Watchdog
 from oxherd.system.logs.spool import Spool
@@ -164,7 +165,14 @@ class Assembly:
         self.boot = Boot(
             supervisor=supervisor, keeper=self.keeper, rereader=self.rereader, sinks=self.sinks, mark=self._mark
         )
-        self._upgrade = cache(lambda: self._make_upgrade(helpers))
+        self._upgrade = Upgrade(
+            supervisor,
+            helpers,
+            self._mark,
+            arguments=self._arguments,
+            inherit=self._bequeath,
+            watchdog=self.watchdog,
+        )
         self.verbs = Verbs(
             supervisor=supervisor,
             keeper=self.keeper,
@@ -172,7 +180,7 @@ class Assembly:
             cards=self.cards,
             hooks=hooks,
             shutdown=self.end,
-            upgrade=lambda python, answer: self._upgrade().begin(python, answer),
+            upgrade=self._upgrade.begin,
             facts=self._facts,
         )
 
@@ -222,16 +230,6 @@ class Assembly:
         own = Home(runtime="", state=self._own)
         return rereading.Rereader(helpers, lambda identity: os.path.join(own.stack(identity), "stack.json"), self._mark)
 
-    def _make_upgrade(self, helpers: Helpers) -> upgrade.Upgrade:
-        return upgrade.Upgrade(
-            self.supervisor,
-            helpers,
-            self._mark,
-            arguments=self._arguments,
-            inherit=self._bequeath,
-            watchdog=self.watchdog,
-        )
-
     def _facts(self) -> dict[str, object]:
         return {
             "version": self._version,
@@ -269,7 +267,7 @@ class Assembly:
             self.loop.on_signal(signum, self._told_to_end)
         for signum in (signal.SIGHUP, signal.SIGUSR1):
             self.loop.on_signal(signum, self._reopen)
-        self.loop.on_signal(signal.SIGUSR2, lambda _signum: self._upgrade().begin(sys.executable, self._upgraded))
+        self.loop.on_signal(signal.SIGUSR2, lambda _signum: self._upgrade.begin(sys.executable, self._upgraded))
         if self.foreground is not None:
             self.foreground.obey()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -335,8 +333,8 @@ class Assembly:
 
     def _bequeath(self) -> Inheritance:
         """Write down what is not yet, and return what the next version is given."""
+        self.loop.end_turn()  # which this version does not have; it may still change records
         self.records.flush()
-        self.loop.end_turn()  # which this version does not have
         assert self._server is not None
         hosting = self.supervisor.hosting
         return Inheritance(
