@@ -61,9 +61,9 @@ def number(value: object) -> float | list[float] | None:
     return None if value is None else float(value)  # type: ignore[arg-type]
 
 
-def story(name: str, quick: bool, kind: Kind) -> Outcome:
+def story(name: str, kind: Kind) -> Outcome:
     """Let one story happen to one server; return its figures by their names."""
-    told = STORIES[name.partition(", ")[0]](kind, quick=quick).run()
+    told = STORIES[name.partition(", ")[0]](kind).run()
     if "failed" in told and told["requests"]:
         told["failures a million"] = 1e6 * told["failed"] / told["requests"]  # type: ignore[operator]
     return {titled(name, column[0]): number(told.get(column[0])) for column in COLUMNS[name]}
@@ -92,12 +92,12 @@ def peers(name: str) -> tuple[Kind, ...]:
 
 
 def measures(*, quick: bool) -> list[Measure]:
-    """Return the stories; quick: two reloads each, and no recycling, which takes its minutes."""
+    """Return the stories; quick: without recycling, which takes its minutes."""
     found = []
     for name, columns in COLUMNS.items():
         if quick and name == "recycle":
             continue
-        run: Callable[[Kind], Outcome] = partial(story, name, quick)
+        run: Callable[[Kind], Outcome] = partial(story, name)
         figures = tuple(
             Figure(name=titled(name, title), unit=unit, better=better, about=about)  # type: ignore[arg-type]
             for title, unit, better, about in columns

@@ -175,17 +175,15 @@ def continued(fresh: Results, earlier: Results) -> Results:
     Raises:
         Changed: they would not be of the same.
     """
-    named = {key: [*results["figures"]] for key, results in (("now", fresh), ("then", earlier))}
     differ = [
-        f"{key} {name}: {old.get(name)} then, {new.get(name)} now"
+        f"{key} {name}: {earlier[key].get(name)} then, {fresh[key].get(name)} now"
         for key in ("machine", "versions")
-        for old, new in ((earlier[key], fresh[key]),)
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
+        for name in sorted({*earlier[key], *fresh[key]})
+        if earlier[key].get(name) != fresh[key].get(name)
     ]
     if earlier["source"] != fresh["source"]:
         differ.append(f"the source of Oxherd: {earlier['source']} then, {fresh['source']} now")
-    if named["now"] != named["then"]:
+    if [*fresh["figures"]] != [*earlier["figures"]]:
         differ.append("what is measured")
     if differ:
         raise Changed(f"{earlier['kind']} of {earlier['date']} cannot be continued: {'; '.join(differ)}")

@@ -234,8 +234,7 @@ def _launch_through_launcher(request: LaunchRequest) -> Launch:
         fds.remove(report_read)
         return Launch(pid, _pidfd_of(pid), report_read, request)
     finally:
-        for fd in fds:
-            os.close(fd)
+        _give_back(fds)
 
 
 def _spawn(
