@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["orphans_fall_to_the_tests", "ox", "pytest_runtest_makereport"]
 
-REPORTS = pytest.StashKey[list[tuple[str, dict[str, Any]]]]()
+COUNTED = "what the loss suite has counted"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,23 +32,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--loss-json", metavar="PATH", help="keep the reports of the loss suite as JSON")
 
 
+class Reports:
+    """What the tests have counted, each in whichever process it ran."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._path: str | None = config.getoption("--loss-json")
+        self._reports: dict[str, dict[str, Any]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":
+            name = report.nodeid.rpartition("::")[2]
+            self._reports.update((name, value) for key, value in report.user_properties if key == COUNTED)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self._reports:
+            return
+        terminalreporter.section("requests of the loss suite")
+        for name, report in self._reports.items():
+            terminalreporter.line(
+                f"{name}: {report['requests']} requests, {report['failed']} failed, longest stall "
+                f"{report['stall']['seconds'] * 1000:.0f} ms, longest gap {report['gap'] * 1000:.0f} ms, "
+                f"p99 {report['latency']['p99'] * 1000:.1f} ms, client late by {report['client_lag'] * 1000:.0f} ms"
+            )
+        if self._path:
+            Path(self._path).write_text(json.dumps(self._reports, indent=1))
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[REPORTS] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    reports = config.stash[REPORTS]
-    if not reports:
-        return
-    terminalreporter.section("requests of the loss suite")
-    for name, report in reports:
-        terminalreporter.line(
-            f"{name}: {report['requests']} requests, {report['failed']} failed, longest stall "
-            f"{report['stall']['seconds'] * 1000:.0f} ms, longest gap {report['gap'] * 1000:.0f} ms, "
-            f"p99 {report['latency']['p99'] * 1000:.1f} ms, client late by {report['client_lag'] * 1000:.0f} ms"
-        )
-    if path := config.getoption("--loss-json"):
-        Path(path).write_text(json.dumps(dict(reports), indent=1))
+    config.pluginmanager.register(Reports(config), "loss-reports")
 
 
 @pytest.fixture
@@ -63,7 +74,7 @@ def scene(request, ox, full) -> Iterator[Scene]:
     made = Scene(ox, request.param, full=full)
     yield made
     if made.report is not None:
-        request.config.stash[REPORTS].append((request.node.name, made.report))
+        request.node.user_properties.append((COUNTED, made.report))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
