@@ -152,6 +152,17 @@ def test_the_lifespan_is_ended_after_the_last_request(serving, gate):
     assert "shutdown done" in worker.output()
 
 
+def test_what_the_app_left_for_the_end_of_its_process_is_done(start, kind):
+    worker = start(kind.target.replace("serving", "ending"), linger=1.0)
+    worker.started()
+    worker.drain()
+    assert worker.exit_code() == 0
+    output = worker.output()
+    assert "the thread has ended\nat exit\n" in output
+    # A thread of a foreign runtime in an interpreter that is being taken apart ends it by SIGSEGV, one time in many.
+    assert ("taken apart" in output) is (kind.engine != "granian")
+
+
 # -- websockets -------------------------------------------------------------------------------------------------------
 
 

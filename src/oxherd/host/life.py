@@ -7,6 +7,7 @@ import signal
 import sys
 
 from .channel import Channel
+from .leaving import leave
 from .worker import Worker
 from .zygote import Birth, Zygote
 
@@ -29,12 +30,12 @@ def main(role: str, fd: int) -> int:
     boot, fds = received
     match role:
         case "worker":
-            return Worker(channel, boot, fds).run()
+            return _work(Worker(channel, boot, fds))
         case "zygote":
             # Serving ends twice: in the zygote with an exit code, and in each worker with what it was born to.
             match Zygote(channel, boot, fds).serve():
                 case Birth() as birth:
-                    return Worker(birth.channel, birth.message, birth.fds, birth.loaded).run()
+                    return _work(Worker(birth.channel, birth.message, birth.fds, birth.loaded))
                 case code:
                     # At once: what the app registered to happen at exit is the workers' to do, who live on.
                     sys.stdout.flush()
@@ -43,3 +44,10 @@ def main(role: str, fd: int) -> int:
         case _:
             sys.stderr.write(f"oxherd: there is no role {role!r}\n")
             return 2
+
+
+def _work(worker: Worker) -> int:
+    code = worker.run()
+    if worker.outlived:
+        leave(code)
+    return code

@@ -81,6 +81,8 @@ class Worker:
         self._began = time.monotonic()
         self._draining_since: float | None = None
         self._closed = 0
+        # Whether threads of the engine's own runtime may call into Python when `run` has returned.
+        self.outlived = False
         # What was said, for a supervisor that was not there; each is set before it is said.
         self._facts: Mapping[str, Any] | None = None
         self._due = self._obeys = False
@@ -124,6 +126,7 @@ class Worker:
         except EngineError as error:
             raise BootFailure("options", str(error)) from error
         self._engine = engine
+        self.outlived = getattr(loaded.loader, "FOREIGN_THREADS", False)
         signal.signal(signal.SIGTERM, self._on_drain)
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._on_stop)

@@ -163,6 +163,8 @@ class Loader(Protocol):
         """
 
     # ``find(job) -> App`` may be there too: an engine whose targets are a language of their own imports them itself.
+    # ``FOREIGN_THREADS = True`` may be there: threads of a runtime that is not Python's may call into it when `Engine.run`
+    # has returned.
 
     def make(self, job: Job, app: App, meters: Meters, told: Told) -> Engine:
         """Return the engine of one worker, in the worker (after the fork).

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from ..meters import Meters
     from .base import App, Engine, Job, Told
 
-__all__ = ["GranianASGI", "GranianWSGI", "make", "prepare"]
+__all__ = ["FOREIGN_THREADS", "GranianASGI", "GranianWSGI", "make", "prepare"]
+
+# tokio's: they hold Python objects of connections that are closed a little later than they say.
+FOREIGN_THREADS = True
 
 _PRIVATE = ""
 _TICK = 0.1
