@@ -162,9 +162,8 @@ class CardWriter:
             },
         )
         self._unkept.append((handle, card))
-        if len(self._unkept) == 1:
-            self._loop.call_last(self._keep_all)
-        elif len(self._unkept) >= _AT_ONCE:
+        self._loop.call_last(self._keep_all)
+        if len(self._unkept) >= _AT_ONCE:
             self._keep_all()
 
     def _keep_all(self) -> None:

@@ -29,8 +29,8 @@ class EventLog:
     Args:
         path: The file; one older generation is kept as ``path.1``.
         wall: Unix time.
-        later: Calls back at the end of a turn of the loop. What is told in one turn is written then, all of it at once:
-            nobody waits for the file. Without it every event is written as it comes.
+        later: `Loop.call_last`. What is told in one turn is written then, all of it at once: nobody waits for the file.
+            Without it every event is written as it comes.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class EventLog:
         self._unwritten.append(event)
         if self._later is None or len(self._unwritten) >= _AT_ONCE:
             self._write()
-        elif len(self._unwritten) == 1:
+        else:
             self._later(self._write)
         for subscriber in tuple(self._subscribers):
             subscriber(event)

@@ -280,9 +280,8 @@ class Supervisor:
         Mostly there is nothing to sweep, and what is written then is that its successor is being started. A supervisor that is
         killed before finds a journal in which the program runs and a pid that is gone: as if it had been killed before the end.
         """
-        if not self._unwritten:
-            self.loop.call_last(self.catch_up)
         self._unwritten[handle] = None
+        self.loop.call_last(self.catch_up)
 
     def catch_up(self) -> None:
         """Write down what was put off; must come before an answer or an event leaves the supervisor."""

@@ -59,7 +59,7 @@ class Loop:
         self._sequence = 0
         self._cancelled = 0
         self._soon: list[Callable[[], None]] = []
-        self._last: list[Callable[[], None]] = []
+        self._last: dict[Callable[[], None], None] = {}
         self._signals: dict[int, Callable[[int], None]] = {}
         self._previous: dict[int, object] = {}
         self._running = False
@@ -84,12 +84,12 @@ class Loop:
         self._soon.append(callback)
 
     def call_last(self, callback: Callable[[], None]) -> None:
-        """Call back at the end of this turn, before the next wait.
+        """Call back at the end of this turn, before the next wait; once, however often it is asked for until then.
 
         For what has to be done soon and for which nobody waits, so that it comes after that for which somebody does: the
         successor of a program that has died is started before its crash card is written.
         """
-        self._last.append(callback)
+        self._last[callback] = None
 
     @property
     def timers(self) -> int:
@@ -184,7 +184,7 @@ class Loop:
     def end_turn(self) -> None:
         """Do now what was put off to the end of this turn: it may have none, as before an execve(2)."""
         while self._last:
-            batch, self._last = self._last, []
+            batch, self._last = self._last, {}
             for callback in batch:
                 self._call(callback)
 

@@ -47,6 +47,22 @@ def test_what_comes_last_is_not_waited_for(loop):
     assert done == ["first"]
 
 
+def test_what_comes_last_comes_once_a_turn(loop):
+    done = []
+
+    class Batch:
+        def write(self):
+            done.append("written")
+
+    batch = Batch()
+    for _ in range(3):
+        loop.call_last(batch.write)
+    loop.run_once()
+    loop.call_last(batch.write)
+    loop.end_turn()
+    assert done == ["written", "written"]
+
+
 def test_what_comes_last_may_put_off_more_and_fail(loop):
     done = []
 

@@ -196,8 +196,7 @@ class LogSink:
         line = text if text.startswith("oxherd: ") else f"oxherd: {text}"
         data = line.replace("\n", " ").encode("utf-8", "backslashreplace") + b"\n"
         self._notes.append((slot, data))
-        if len(self._notes) == 1:
-            self._loop.call_last(self._write_notes)
+        self._loop.call_last(self._write_notes)
 
     def _write_notes(self) -> None:
         while self._notes:

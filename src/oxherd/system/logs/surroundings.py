@@ -50,9 +50,8 @@ class Surroundings:
         if folder is None:
             folder = _numbers(names_beside(path))
             if self._later is not None:
-                if not self._folders:
-                    self._later(self._folders.clear)
                 self._folders[directory] = folder
+                self._later(self._folders.clear)
         return frozenset(folder.get(name, _NONE))
 
     def changed(self, path: str) -> None:
