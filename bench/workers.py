@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -149,13 +150,14 @@ def herd(count: int, each: int, stack: Stack) -> Outcome:
         seen = service.serving()
         time.sleep(SETTLED)
         fresh = pss(service.tree())
-        done = 0.0
-        # As many connections as give each worker some, also where one listener is shared.
-        while done < each * count:
-            told = driven(service.port, Load(name="heavy", connections=16 * count), 1 if each < 1000 else 5)
+        left, seconds = float(each * count), 1.0
+        while left > 0:
+            # As many connections as give each worker some, also where one listener is shared.
+            told = driven(service.port, Load(name="heavy", connections=16 * count), seconds)
             if not told["requests"]:
                 raise RuntimeError("not one answer")
-            done += told["requests"]
+            left -= told["requests"]
+            seconds = math.ceil(left / told["requests"] * seconds)
         return {
             f"launch of {count} to all serving, heavy app": max(seen.values()) - service.launched,
             f"PSS of {count}, fresh": fresh,
