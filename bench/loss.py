@@ -32,6 +32,7 @@ NOTICED = (
 )
 BROKEN = (FAILED, MILLION, REQUESTS, SERVES, KEPT, NOTICED, GAP)
 RELOAD = (FAILED, MILLION, REQUESTS, UNANNOUNCED, STALL, GAP, ("seconds a reload", "s", "less", ""))
+RECYCLE = (FAILED, MILLION, REQUESTS, UNANNOUNCED, STALL, GAP, ("workers seen", "workers", "more", ""))
 CRASH = (
     ("in flight on the victim", "requests", "less", "nobody can answer these"),
     ("failed otherwise", "requests", "less", ""),
@@ -42,7 +43,8 @@ CRASH = (
 COLUMNS = {
     "reload": RELOAD,
     "reload, heavy app": RELOAD,
-    "recycle": (FAILED, MILLION, REQUESTS, UNANNOUNCED, STALL, GAP, ("workers seen", "workers", "more", "")),
+    "recycle": RECYCLE,
+    "recycle, heavy app": RECYCLE,
     "crash": CRASH,
     "crash, heavy app": CRASH,
     "broken import": BROKEN,
@@ -82,20 +84,17 @@ def heavy(kind: Kind) -> Kind:
 
 def peers(name: str) -> tuple[Kind, ...]:
     """Return to whom a story can happen."""
+    able = [kind for kind in KINDS if kind.recycle or not name.startswith("recycle")]
     if name.endswith(HEAVY):
-        return tuple(heavy(kind) for kind in KINDS if not kind.wsgi)
-    return tuple(
-        kind
-        for kind in KINDS
-        if not (name == "recycle" and not kind.recycle) and not (name == "broken startup" and kind.wsgi)
-    )
+        return tuple(heavy(kind) for kind in able if not kind.wsgi)
+    return tuple(kind for kind in able if not (name == "broken startup" and kind.wsgi))
 
 
 def measures(*, quick: bool) -> list[Measure]:
     """Return the stories; quick: without recycling, which takes its minutes."""
     found = []
     for name, columns in COLUMNS.items():
-        if quick and name == "recycle":
+        if quick and name.startswith("recycle"):
             continue
         run: Callable[[Kind], Outcome] = partial(story, name)
         figures = tuple(

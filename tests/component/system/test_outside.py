@@ -219,8 +219,10 @@ PROGRAMS = [
 
 @pytest.mark.parametrize(("argv", "processes"), PROGRAMS)
 def test_a_program_stops_accepting_and_goes_on_serving(serve, argv, processes):
-    service = serve(*argv)
+    service = serve("/bin/sh", "-c", 'read go && exec "$@"', "sh", *argv)
     assert not accepting(service.pids, service.inode)
+    service.child.stdin.write(b"go\n")
+    service.child.stdin.flush()
     service.accepting(processes)
     assert accepting(service.pids, service.inode) is True
     clients = [service.connect() for _ in range(6)]

@@ -18,9 +18,10 @@ from oxherd.system.identity import Identity, identity_of, mark_of, read_stat, st
 from oxherd.system.machine import Machine
 
 from . import programs
-from .conftest import readable, reap_all_but, until
+from .conftest import DEADLINE, readable, reap_all_but, until
 
-MARK = "0123456789ab/web/0/1"
+# Another run of these tests beside this one must not find its orphans.
+MARK = f"{os.getpid():012x}/web/0/1"
 
 
 def marked(**more: str) -> dict[str, str]:
@@ -242,6 +243,7 @@ def test_a_mark_is_read_wherever_it_stands_in_the_environment(shop):
 def test_a_process_in_the_middle_of_an_exec_is_looked_at_again(monkeypatch):
     """It has no environment and no command line then, and would be taken for one that nobody marked."""
     looks = iter([b"", b"", b"A=1\0OXHERD_MARK=a/b/0/1\0"])
+    monkeypatch.setattr(identity, "_EXEC_SECONDS", DEADLINE)
     files = {"environ": lambda: next(looks), "cmdline": lambda: b"", "statm": lambda: b"230 9 0 1 0 12 0\n"}
     monkeypatch.setattr(identity, "read_file", lambda path, insist: files[path.rsplit("/", 1)[1]]())
     assert mark_of(1) == "a/b/0/1"
