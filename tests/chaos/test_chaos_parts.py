@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import struct
 from collections import Counter
 
@@ -16,6 +17,7 @@ from chaos.report import LONG, TOLERANCE, as_json, growth, replay, table
 from chaos.run import Options, Outcome, Violation, choose
 from chaos.stack import Stack
 from chaos.traffic import Kill, judge
+from chaos.vitals import descriptors
 
 # -- logs -----------------------------------------------------------------------------------------------------------
 
@@ -255,3 +257,14 @@ def test_a_supervisor_is_flat_from_the_middle_of_its_life_on(end, steps, flat):
     memory = [10**7] * third + [2 * 10**7] * (steps - 2 * third) + [2 * 10**7 + end] * third
     (era,) = growth(outcome(series=series(*memory)))
     assert era["flat"] is flat
+
+
+def test_a_log_is_the_same_log_in_the_middle_of_its_rotation(tmp_path):
+    log = tmp_path / "writer.log"
+    with log.open("w"):
+        before = descriptors(os.getpid())
+        log.rename(tmp_path / "writer.log.7")
+        assert descriptors(os.getpid()) == before
+        assert before[str(log)] == 1
+        with log.open("w"):
+            assert descriptors(os.getpid())[str(log)] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["descriptors", "memory", "strays", "zombies", "zygotes"]
 
+_NUMBER = re.compile(r"(?<=\.log)\.[0-9]+$")
+
 
 def descriptors(pid: int) -> Counter[str]:
     """Return what the descriptors of a process lead to, by kind; numbers of inodes and of files are left out.
+
+    In the middle of a rotation the file that is open has a number in its name, and is the log all the same.
 
     A pipe that once held part of a line has a file of the spool from then on. How many have is chance; that there are more
     than pipes is not, and is all that is told of them.
@@ -34,7 +39,7 @@ def descriptors(pid: int) -> Counter[str]:
             if os.path.basename(os.path.dirname(target)) == "spool":
                 spooled += 1
             else:
-                found[target] += 1
+                found[_NUMBER.sub("", target)] += 1
     found["spool beyond the pipes"] = max(0, spooled - found["pipe"])
     return found
 
