@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
     WsgiLog = Callable[[dict[str, Any], int, float], None]
 
-__all__ = ["Draining", "Flight", "count_asgi", "count_wsgi", "tally_asgi"]
+__all__ = ["CLOSE", "Draining", "Flight", "count_asgi", "count_wsgi", "tally_asgi"]
 
-_CLOSE = (b"connection", b"close")
+CLOSE = (b"connection", b"close")
 
 
 class Draining:
@@ -79,7 +79,7 @@ class Flight:
         elif message["type"] == "http.response.start":
             self.status = message["status"]
             if self.draining.on and self.scope["http_version"][0] == "1":
-                message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
+                message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
         return self.sending(message)
 
     def failed(self, error: BaseException) -> None:

@@ -237,6 +237,18 @@ def test_sync_a_silent_client_that_speaks_is_answered(start, public):
     assert worker.exit_code() == 0
 
 
+def test_sync_a_signal_that_interrupts_nothing_is_heard(start, public):
+    """As one does that comes between the last instruction of Python and the read of a client that says nothing."""
+    worker = start("sync", linger=60, graceful_timeout=60)
+    worker.accept("web:0", public)
+    assert worker.request("/deaf", to=public).body == "pardon?"
+    with worker.connect(public) as client:
+        wait_until(lambda: worker.report()["connections"] == 1, "the connection")
+        worker.drain()
+        assert client.get("/").closes
+    assert worker.exit_code() == 0
+
+
 def test_sync_what_is_given_up_is_answered_with_500(start, public, tmp_path):
     """The request ends as gunicorn ends one that timed out: its hook runs, its client is told."""
     worker = start("sync", linger=0.1, graceful_timeout=0.3)

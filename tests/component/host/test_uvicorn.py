@@ -194,6 +194,16 @@ def test_every_http_implementation_is_a_lame_duck(worker, public, gate, http):
     assert one.wait("drained")["closed"] == 0
 
 
+@pytest.mark.parametrize("options", [{"http": "h11"}, {"http": "httptools"}, {"reset_contextvars": True}], ids=str)
+def test_every_way_to_serve_a_request_is_counted(worker, public, options):
+    one = worker(options=options)
+    one.started()
+    listener = public()
+    one.accept("web:0", listener)
+    assert one.request("/seen", to=listener).status == 200
+    one.wait_meters(lambda now: now.classes == (0, 1, 0, 0, 0) and not now.in_flight)
+
+
 def test_a_pipelined_request_is_answered_before_the_connection_ends(worker, public, gate):
     """Both were sent before the drain: the first answer must not end the connection under the second."""
     one = worker()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 
+from ..nudge import Nudge
 from .base import EngineError
 from .gunicorn_hosting import LEAVING, Errand, Wake, gunicorn_socket, keep_signals
 
@@ -61,6 +62,8 @@ class _Sync:
         self._asked = False
         self._cut = False
         self._hurry = threading.Event()
+        # It reads from a client without a timeout: no signal must be lost there.
+        self._nudge = Nudge()
         if hasattr(util, "close_graceful"):
             util.close_graceful = self._say_goodbye
         super().init_process()  # type: ignore[misc]

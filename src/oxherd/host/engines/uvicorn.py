@@ -20,6 +20,7 @@ from ..access import AccessLog
 from ..counting import Draining, tally_asgi
 from ..tally import Tally
 from .base import App, EngineError, Job
+from .uvicorn_counted import counted
 from .uvicorn_options import Prepared, prepare
 from .uvicorn_server import LameDuck
 
@@ -77,7 +78,6 @@ class Uvicorn:
     def __init__(self, job: Prepared, app: Any, meters: Meters, told: Told) -> None:
         """Load the configuration for the app."""
         self._draining = Draining()
-        config = copy.copy(job.config)
         log = None
         if isinstance(job.access_log, str) and job.source == "app":
             try:
@@ -85,8 +85,13 @@ class Uvicorn:
             except OSError as error:
                 raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error
         tally = Tally(meters, operator.attrgetter("text"))
-        config.app, config.interface, config.factory = tally_asgi(app, tally, self._draining, log), "asgi3", False
-        config.load()
+        config = _loaded(job.config, app)
+        protocol = counted(config.http_protocol_class, tally, self._draining, log)
+        # A context of its own for each request is made where uvicorn makes its task.
+        if protocol is None or getattr(config, "reset_contextvars", False):
+            config = _loaded(job.config, tally_asgi(app, tally, self._draining, log))
+        else:
+            config.http_protocol_class = protocol
         self._server = LameDuck(
             config,
             _private_config(job.config, app),
@@ -127,6 +132,14 @@ class Uvicorn:
     def facts(self) -> Mapping[str, str]:
         """Return the version and the loop."""
         return {"engine_version": uvicorn.__version__, "loop": self._server.loop_name}
+
+
+def _loaded(config: Any, app: Any) -> Any:
+    """Return the configuration for an app that is ASGI 3."""
+    made = copy.copy(config)
+    made.app, made.interface, made.factory = app, "asgi3", False
+    made.load()
+    return made
 
 
 def _private_config(config: Any, app: Any) -> Any:

@@ -1,6 +1,7 @@
 """A WSGI app with everything a drain may meet. Gates are files: what waits for one goes on when it is there."""
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -28,6 +29,10 @@ def app(environ, start_response):
             return plain(environ["wsgi.input"].read().decode())
         case "/pid":
             return plain(str(os.getpid()))
+        case "/deaf":
+            # From now on the kernel gives the signal to another thread, and no system call of this one is cut short.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            return plain("pardon?")
         case "/threads":
             return plain(" ".join(sorted(one.name for one in threading.enumerate())))
         case "/environ":
