@@ -213,6 +213,8 @@ def serve(
 
 HELLO = (
     Load(name="hello"),
+    # Enough of them that no worker ever waits for the client, with which it shares the processors.
+    Load(name="hello, 256 connections", connections=256),
     Load(name="hello, one request a connection", close=True),
     Load(name="websocket echo", websocket=True),
 )
