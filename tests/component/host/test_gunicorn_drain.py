@@ -242,6 +242,8 @@ def test_sync_a_signal_that_interrupts_nothing_is_heard(start, public):
     worker = start("sync", linger=60, graceful_timeout=60)
     worker.accept("web:0", public)
     assert worker.request("/deaf", to=public).body == "pardon?"
+    # It is answered before it is let go of, and would pass for the next one.
+    wait_until(lambda: worker.report()["connections"] == 0, "the end of that connection")
     with worker.connect(public) as client:
         wait_until(lambda: worker.report()["connections"] == 1, "the connection")
         worker.drain()
