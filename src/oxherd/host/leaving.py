@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["leave"]
+__all__ = ["flush_output", "leave"]
 
 
 def leave(code: int) -> NoReturn:
@@ -27,8 +27,13 @@ def leave(code: int) -> NoReturn:
     # The two that Py_FinalizeEx calls first, in its order; multiprocessing ends its processes by them too.
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
+    flush_output()
+    os._exit(code)
+
+
+def flush_output() -> None:
+    """Write what stdout and stderr hold back, where the app has left them as they were."""
     for stream in (sys.stdout, sys.stderr):
         # The app may have closed it, or put something else there.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    os._exit(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import errno
 import faulthandler
 import os
@@ -19,6 +18,7 @@ from .door import VERSION, Door
 from .engines.base import EngineError, StartupError, Told
 from .garbage import settle
 from .held import Held
+from .leaving import flush_output
 from .loading import BootFailure, Loaded, load, tell
 from .meters import Meters, State
 from .target import own_traceback
@@ -106,10 +106,7 @@ class Worker:
                 self._introduce()
             return BOOT_FAILED
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                # The app may have closed it, or put something else there.
-                with contextlib.suppress(OSError, ValueError, AttributeError):
-                    stream.flush()
+            flush_output()
 
     def _serve(self) -> int:
         loaded = self._loaded

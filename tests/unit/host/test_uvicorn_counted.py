@@ -89,6 +89,20 @@ async def hello(_scope, _receive, send):
     await send(BODY)
 
 
+async def waiting():
+    """Return a connection whose request is in flight, and what lets the app answer it."""
+    gate = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await gate.wait()
+        await hello(scope, receive, send)
+
+    connection = Connection(app)
+    connection.ask()
+    await asyncio.sleep(0)
+    return connection, gate
+
+
 @tried
 async def test_an_answer_is_counted():
     connection = Connection(hello)
@@ -106,15 +120,7 @@ async def test_an_answer_is_counted():
 
 @tried
 async def test_what_is_in_flight_is_told_and_waited_for():
-    gate = asyncio.Event()
-
-    async def app(scope, receive, send):
-        await gate.wait()
-        await hello(scope, receive, send)
-
-    connection = Connection(app)
-    connection.ask()
-    await asyncio.sleep(0)
+    connection, gate = await waiting()
     assert [one.text for one in connection.tally.flying] == ["GET /a b"]
     assert len(connection.state.tasks) == 1
     gate.set()
@@ -168,15 +174,7 @@ async def test_half_an_answer_is_none():
 
 @tried
 async def test_an_answer_nobody_waits_for_is_one():
-    gate = asyncio.Event()
-
-    async def app(scope, receive, send):
-        await gate.wait()
-        await hello(scope, receive, send)
-
-    connection = Connection(app)
-    connection.ask()
-    await asyncio.sleep(0)
+    connection, gate = await waiting()
     connection.protocol.connection_lost(None)
     gate.set()
     await connection.over()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from granian.wsgi import Response, _callback_wrapper
 
+from ..counting import CLOSE
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from ..tally import Tally
 
 __all__ = ["asgi_call", "asgi_text", "wsgi_call", "wsgi_text"]
-
-_CLOSE = (b"connection", b"close")
 
 
 def asgi_text(watcher: Any) -> str:
@@ -110,7 +110,7 @@ def asgi_call(
 def _closing(send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
     async def closing(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
+            message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
         await send(message)
 
     return closing

@@ -153,8 +153,6 @@ def _private_config(config: Any, app: Any) -> Any:
             scope["scheme"] = "https"
         await app(scope, receive, send)
 
-    private.app, private.interface, private.factory = probed, "asgi3", False
     private.ssl_certfile = private.ssl_keyfile = private.ssl_context_factory = None
     private.access_log = False
-    private.load()
-    return private
+    return _loaded(private, probed)
