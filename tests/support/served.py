@@ -97,6 +97,13 @@ HYPERCORN_WEBSOCKETS = Limit(
     what="websockets end without a close frame, or with 1011",
     why="that is how hypercorn ends them; hosted by Oxherd (`app =`) it closes them with 1012",
 )
+HYPERCORN_IN_FLIGHT = Limit(
+    kinds=_KEPT,
+    outcomes=frozenset({"reset-mid-response"}),
+    what="what is in flight at the end of `graceful_timeout` on all workers but the one that is done first",
+    why="as soon as one of its workers has ended, hypercorn sends the others SIGTERM, which they do not handle; hosted by "
+    "Oxherd (`app =`) each finishes what it has",
+)
 DAPHNE_IN_FLIGHT = Limit(
     kinds=_KEPT | {"websocket"},
     outcomes=frozenset({"reset-reused-idle", "reset-mid-response"}),
@@ -165,7 +172,7 @@ SERVED = (
         oxfile='command = "hypercorn main:app --bind 127.0.0.1:{port} --workers {workers}"\n',
         scales=False,
         hosted=False,
-        limits=(NO_WARNING, HYPERCORN_WEBSOCKETS),
+        limits=(NO_WARNING, HYPERCORN_IN_FLIGHT, HYPERCORN_WEBSOCKETS),
     ),
     Served(
         name="daphne-command",
