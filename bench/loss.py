@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from frame.measure import Figure, Measure, Outcome
+from frame.measure import WHETHER, Figure, Measure, Outcome
 from loss_servers import KINDS, Kind
 from loss_stories import STORIES
 
@@ -16,14 +16,14 @@ PACKAGES = ("oxherd", "uvicorn", "gunicorn", "uvicorn-worker", "granian", "hyper
 
 # Of what a story counts: the figure, its unit, which way is better, and what it is. Every figure is of one round, as many
 # reloads, kills or deploys as its story has.
-MILLION = ("failures a million", "a million requests", "less", "failed of all requests that ended in the story")
+MILLION = ("failures a million", "ppm", "less", "failed of all requests that ended in the story")
 FAILED = ("failed", "requests", "less", "in the whole story")
 REQUESTS = ("requests", "requests", "more", "that ended in the story: how much was at stake")
 UNANNOUNCED = ("closed unannounced", "connections", "less", "without `Connection: close` in the last answer")
 STALL = ("stall, ms", "ms", "less", "the longest time one request took")
 GAP = ("gap, ms", "ms", "less", "the longest time in which nobody at all was answered")
-SERVES = ("serves at the end", "1 = yes", "more", "")
-KEPT = ("old workers kept", "1 = yes", "more", "no worker of the old release left")
+SERVES = ("serves at the end", WHETHER, "more", "")
+KEPT = ("old workers kept", WHETHER, "more", "no worker of the old release left")
 NOTICED = (
     "exit code of the reload",
     "code",

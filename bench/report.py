@@ -14,7 +14,7 @@ from chart import Bar, chart
 from frame.places import BENCH, CHECKOUT, RESULTS
 from frame.results import newest
 from frame.stats import best, ratio, spread
-from frame.table import OURS, medians, number, tables
+from frame.table import OURS, amount, medians, tables
 
 __all__ = ["BEGIN", "END", "Verdict", "judge", "pages", "paired", "readme", "slug"]
 
@@ -59,7 +59,7 @@ class Verdict:
             unit = f" {figure['unit']}" if figure else ""
             self.limit = f"{word} {goal['absolute']:g}{unit}"
             if own in middle:
-                self.shown = f"{number(middle[own])}{unit}"
+                self.shown = amount(middle[own], figure["unit"])
                 self.reached = middle[own] >= goal["absolute"] if more else middle[own] <= goal["absolute"]
             return
         self.limit = f"{word} {goal['limit']:g}"
@@ -158,7 +158,7 @@ def readme(text: str, rows: list[dict[str, Any]], results: dict[str, Results | N
             figure = found["figures"].get(name)
             if figure:
                 middle = medians(figure)
-                cells = [f"{number(middle[peer])} {figure['unit']}" if peer in middle else "-" for peer in peers]
+                cells = [amount(middle[peer], figure["unit"]) if peer in middle else "-" for peer in peers]
                 lines.append(f"| {title} | " + " | ".join(cells) + " |")
     if not lines or BEGIN not in text:
         return text

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-__all__ = ["Better", "Figure", "Measure", "Outcome", "Peer", "Skipped"]
+__all__ = ["WHETHER", "Better", "Figure", "Measure", "Outcome", "Peer", "Skipped"]
 
 Better = Literal["less", "more"]
+# The unit of a figure that says whether something is so.
+WHETHER = "1 = yes"
 # Several values of one figure in one round (restarts one after another) count as their median; all are kept.
 Value = float | Sequence[float]
 Outcome = Value | Mapping[str, Value | None]

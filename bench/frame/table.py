@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from frame.measure import WHETHER
 from frame.stats import best, ratio, spread
 
-__all__ = ["OURS", "cell", "medians", "number", "table", "tables"]
+__all__ = ["OURS", "amount", "cell", "medians", "number", "table", "tables"]
 
 OURS = "oxherd"
 
@@ -18,6 +19,13 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.6f}".rstrip("0")
+
+
+def amount(value: float, unit: str) -> str:
+    """Return a median with its unit: ``7.1 MB``, ``yes``."""
+    if unit == WHETHER and value in (0, 1):
+        return "yes" if value else "no"
+    return f"{number(value)} {unit}"
 
 
 def medians(figure: dict[str, Any]) -> dict[str, float]:

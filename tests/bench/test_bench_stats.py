@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from frame.measure import WHETHER
 from frame.stats import best, ratio, rounded, spread
-from frame.table import cell, medians, number, table, tables
+from frame.table import amount, cell, medians, number, table, tables
 
 
 def test_the_median_of_rounds_with_the_least_and_the_greatest():
@@ -48,6 +49,15 @@ def test_raw_data_keep_what_is_no_noise():
 )
 def test_numbers_are_read_by_people(value, shown):
     assert number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [(1, WHETHER, "yes"), (0, WHETHER, "no"), (0.5, WHETHER, "0.5 1 = yes"), (1, "MB", "1 MB")],
+)
+def test_an_amount_has_its_unit_or_says_whether_something_is_so(value, unit, shown):
+    """Between the two are rounds that differ."""
+    assert amount(value, unit) == shown
 
 
 def test_a_cell_says_the_ratio_first():
