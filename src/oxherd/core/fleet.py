@@ -73,11 +73,6 @@ class Blocked:
     failed: tuple[str, ...] = ()
 
     @property
-    def for_good(self) -> bool:
-        """Whether waiting is useless."""
-        return bool(self.failed)
-
-    @property
     def text(self) -> str:
         """One line for people: what failed, or else what is waited for."""
         return ", ".join(self.failed or self.waiting)

@@ -13,38 +13,11 @@ its queue is never left alone while anybody can empty it. The rules, in order:
 
 from __future__ import annotations
 
-from oxherd.records import dataclass
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Mapping
+    from collections.abc import Collection, Mapping
 
-__all__ = ["Give", "Step", "Take", "assign", "changes"]
-
-
-@dataclass(frozen=True, slots=True)
-class Give:
-    """Let a worker accept on a listener; the step is done when the worker says that it does."""
-
-    worker: Hashable
-    listener: int
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """Make a worker stop accepting on a listener, once ``after`` accepts on it.
-
-    A worker that is dead by then need not be told. If ``after`` dies first, the step is void: `assign` and `changes` are
-    asked again after every change, and answer for what is then.
-    """
-
-    worker: Hashable
-    listener: int
-    after: Hashable
-
-
-if TYPE_CHECKING:
-    Step = Give | Take
+__all__ = ["assign"]
 
 
 def assign(
@@ -91,22 +64,3 @@ def assign(
         owners[moved] = low
         counts[high] -= 1
         counts[low] += 1
-
-
-def changes(before: Mapping[int, Collection[Hashable]], after: Mapping[int, Hashable]) -> tuple[Step, ...]:
-    """Return the steps from who accepts to who should, none of which leaves a listener without a worker.
-
-    Every `Give` comes before every `Take`, and each `Take` names the worker that has to accept before it is carried out.
-
-    Args:
-        before: The workers that accept on each listener now, dead ones left out.
-        after: The worker that should, as `assign` says. A listener that is not in it stays with whom it is.
-    """
-    gives = [Give(worker, listener) for listener, worker in after.items() if worker not in before.get(listener, ())]
-    takes = [
-        Take(other, listener, worker)
-        for listener, worker in after.items()
-        for other in before.get(listener, ())
-        if other != worker
-    ]
-    return (*gives, *takes)

@@ -75,7 +75,6 @@ class InstanceHandle:
     __slots__ = (
         "_cards",
         "adopted",
-        "awaiting_permit",
         "cgroup",
         "child",
         "env",
@@ -116,7 +115,6 @@ class InstanceHandle:
         self.pipes: list[Pipe] = []
         self.timers: dict[Timer, loop.Timer] = {}
         self.cgroup: CgroupHandle | None = None
-        self.awaiting_permit = False
         self.adopted = False  # its incarnation was started by an earlier supervisor, to which its orphans would fall
         self.sweep_gentle = False
         self.leftovers_told = False

@@ -42,7 +42,6 @@ class Program:
         overlaps: Whether a new one may be started before the old one has gone, though it has no address of its own.
         default_stop_timeout: Seconds it is given to go where the oxfile does not say, or None for the usual time.
         default_stop_signal: The signal that makes it finish its work where the oxfile does not say, or None.
-        development: Whether it is a server for development only.
         binds: The addresses of its command line, its defaults included where they are certain.
         wrapper: What stands before it, such as ``uv run``.
         args: Its own arguments, the wrapper and its name taken off.
@@ -58,7 +57,6 @@ class Program:
     overlaps: bool = False
     default_stop_timeout: float | None = None
     default_stop_signal: int | None = None
-    development: bool = False
     binds: tuple[Bind, ...] = ()
     wrapper: str = ""
     args: tuple[str, ...] = ()

@@ -34,10 +34,13 @@ CELERY_DRAIN = 300.0
 _MARGIN = 5.0
 
 _WEB_DRAIN = "SIGTERM: stops accepting, answers what it has, exits"
-_RELOAD = Advice(
-    message="--reload starts the program again by itself, behind its supervisor's back",
-    hint='remove --reload; for development write watch = true under the process, or watch = ["src"]',
-)
+
+
+def _reloads(option: str) -> Advice:
+    return Advice(
+        message=f"{option} starts the program again by itself, behind its supervisor's back",
+        hint=f'remove {option}; for development write watch = true under the process, or watch = ["src"]',
+    )
 
 
 def _daemon(option: str) -> Advice:
@@ -119,9 +122,8 @@ def _uvicorn(args: tuple[str, ...]) -> Program:
         title="Uvicorn",
         drains=_WEB_DRAIN,
         default_stop_timeout=_drain_time(options.number("--timeout-graceful-shutdown")),
-        development=options.has("--reload"),
         binds=binds,
-        advice=(_RELOAD,) if options.has("--reload") else (),
+        advice=(_reloads("--reload"),) if options.has("--reload") else (),
     )
 
 
@@ -148,9 +150,8 @@ def _gunicorn(args: tuple[str, ...]) -> Program:
         title="Gunicorn",
         drains=_WEB_DRAIN,
         default_stop_timeout=_drain_time(30.0 if graceful is None else graceful),
-        development=options.has("--reload"),
         binds=binds,
-        advice=(*advice, *([_RELOAD] if options.has("--reload") else [])),
+        advice=(*advice, *([_reloads("--reload")] if options.has("--reload") else [])),
         notes=(
             f"gunicorn gives its workers {30 if graceful is None else graceful:g} s to finish (--graceful-timeout)",
         ),
@@ -174,9 +175,8 @@ def _hypercorn(args: tuple[str, ...]) -> Program:
         title="Hypercorn",
         drains=_WEB_DRAIN,
         default_stop_timeout=_drain_time(options.number("--graceful-timeout")),
-        development=options.has("--reload"),
         binds=addresses(said) if said else () if options.has("-c", "--config") else _tcp(None, None),
-        advice=(_RELOAD,) if options.has("--reload") else (),
+        advice=(_reloads("--reload"),) if options.has("--reload") else (),
     )
 
 
@@ -215,9 +215,8 @@ def _granian(args: tuple[str, ...]) -> Program:
         title="Granian",
         drains=_WEB_DRAIN,
         default_stop_timeout=_drain_time(options.number("--workers-kill-timeout")),
-        development=options.has("--reload"),
         binds=(Bind(path=uds),) if uds else _tcp(options.last("--host"), options.last("--port")),
-        advice=(_RELOAD,) if options.has("--reload") else (),
+        advice=(_reloads("--reload"),) if options.has("--reload") else (),
     )
 
 
@@ -229,7 +228,6 @@ def _flask(args: tuple[str, ...]) -> Program | None:
         name="flask-run",
         title="Flask's development server",
         drains="dies of its stop signal; requests in flight are lost",
-        development=True,
         binds=_tcp(options.last("-h", "--host"), options.last("-p", "--port"), default_port="5000"),
         advice=(
             Advice(
@@ -249,7 +247,6 @@ def _manage(args: tuple[str, ...]) -> Program | None:
         name="django-runserver",
         title="Django's development server",
         drains="dies of its stop signal; requests in flight are lost",
-        development=True,
         binds=_tcp(host if colon else None, port),
         advice=(
             Advice(
@@ -342,13 +339,12 @@ def _rq(args: tuple[str, ...]) -> Program | None:
 
 
 def _dramatiq(args: tuple[str, ...]) -> Program:
-    reload = "--watch" in args
     return Program(
         name="dramatiq",
         title="Dramatiq",
         drains="SIGTERM: finishes the messages it has, exits",
         default_stop_timeout=CELERY_DRAIN,
-        development=reload,
+        advice=(_reloads("--watch"),) if any(word.partition("=")[0] == "--watch" for word in args) else (),
     )
 
 

@@ -122,10 +122,6 @@ class ProcessTable:
         own = [stat] if stat is not None and stat.living else []
         return own + [self.processes[member] for member in self.descendants(pid)]
 
-    def identities(self, pids: Iterable[int]) -> list[Identity]:
-        """Return pids of this table with their start times, for `kill_all`."""
-        return [self.processes[pid].identity for pid in pids if pid in self.processes]
-
 
 def children(pid: int) -> list[int]:
     """Return the direct children of a process, dead but unreaped ones included."""

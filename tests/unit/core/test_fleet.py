@@ -125,7 +125,6 @@ def test_what_each_condition_waits_for(condition, facts, waiting, failed):
     assert blocked is not None
     assert ", ".join(blocked.waiting) == waiting
     assert ", ".join(blocked.failed) == failed
-    assert blocked.for_good == bool(failed)
 
 
 def test_a_failed_dependency_outweighs_those_that_are_waited_for():
@@ -135,7 +134,7 @@ def test_a_failed_dependency_outweighs_those_that_are_waited_for():
         {"db": UP, "migrate": FAILED, "cache": IS_READY},
     )
     assert blocked is not None
-    assert blocked.for_good
+    assert blocked.failed
     assert blocked.text == "migrate failed"
     assert blocked.waiting == ("db is not ready",)
 
@@ -143,7 +142,7 @@ def test_a_failed_dependency_outweighs_those_that_are_waited_for():
 def test_a_dependency_that_does_not_run_here_is_waited_for_by_name():
     blocked = blocked_by("web", needs(web="db"), {})
     assert blocked is not None
-    assert not blocked.for_good
+    assert not blocked.failed
     assert blocked.text == "db does not run here"
 
 

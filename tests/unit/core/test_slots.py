@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oxherd.core.slots import Give, Take, assign, changes
+from oxherd.core.slots import assign
 
 
 def serving(*slots: int, of: int = 4) -> dict[int, bool]:
@@ -126,44 +126,3 @@ def test_one_change_of_one_worker_moves_as_little_as_it_can(alive, changed):
     else:
         share = -(-6 // sum(after.values()))
         assert len(moved) <= share
-
-
-def test_steps_give_before_they_take():
-    steps = changes({0: {"a"}, 1: {"b"}}, {0: "b", 1: "a"})
-    assert steps == (Give("b", 0), Give("a", 1), Take("a", 0, "b"), Take("b", 1, "a"))
-
-
-def test_nothing_is_done_where_nothing_changes():
-    assert changes({0: {"a"}, 1: {"b"}}, {0: "a", 1: "b"}) == ()
-
-
-def test_a_listener_that_is_not_assigned_stays_with_whom_it_is():
-    assert changes({0: {"a"}}, {}) == ()
-
-
-def test_what_an_earlier_step_gave_already_is_only_taken():
-    assert changes({0: {"a", "b"}}, {0: "b"}) == (Take("a", 0, "b"),)
-
-
-def test_a_listener_without_anybody_is_given():
-    assert changes({}, {0: "a"}) == (Give("a", 0),)
-
-
-@given(
-    st.dictionaries(st.integers(0, 4), st.frozensets(st.sampled_from("abcd"), max_size=3)),
-    st.dictionaries(st.integers(0, 4), st.sampled_from("abcd")),
-)
-def test_no_step_leaves_a_listener_alone_and_all_lead_to_what_is_wanted(before, after):
-    accepting = {listener: set(workers) for listener, workers in before.items()}
-    for step in changes(before, after):
-        match step:
-            case Give(worker, listener):
-                accepting.setdefault(listener, set()).add(worker)
-            case Take(worker, listener, successor):
-                assert successor in accepting[listener]
-                accepting[listener].remove(worker)
-                assert accepting[listener]
-    for listener, workers in before.items():
-        if listener not in after:
-            assert accepting[listener] == workers
-    assert all(accepting[listener] == {worker} for listener, worker in after.items())

@@ -7,7 +7,7 @@ gets it back when it can.
 
 from __future__ import annotations
 
-from oxherd.core import slots
+from oxherd.core.slots import assign
 from oxherd.system.listeners import parse_bind
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ class Lending:
         }
         # What nobody has listened on yet waits for its own worker: connections go to the others until then.
         queues = [number for number in range(listeners.slots) if serving.get(number) or _queues(listeners, number)]
-        wanted = slots.assign(queues, serving, held=held)
+        wanted = assign(queues, serving, held=held)
         for slot, handle in current.items():
             if serving[slot]:
                 # Its own number is always among them, for the listeners that all share.

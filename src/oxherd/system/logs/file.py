@@ -56,11 +56,6 @@ class LogFile:
         self.inode = 0
         self.regular = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it can be written to."""
-        return self._fd >= 0
-
     def open(self) -> None:
         """Open or create the file and end its last line, should a crash have left it unfinished.
 
