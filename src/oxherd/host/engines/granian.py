@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import granian
 from granian._futures import _new_cbscheduler
 from granian._granian import ASGIWorker, WSGIWorker
 from granian._loops import loops
@@ -26,7 +27,7 @@ from ..websockets import Websockets
 from .base import EngineError, StartupError
 from .granian_acceptors import Acceptors
 from .granian_calls import asgi_call, asgi_text, wsgi_call, wsgi_text
-from .granian_options import check_version, read_command
+from .granian_options import prepare
 from .granian_server import Lifespan, blocking_of, mode_of, server_of
 
 if TYPE_CHECKING:
@@ -46,15 +47,8 @@ _TICK = 0.1
 _NO_TLS: tuple[Any, ...] = (False, None, None, None, "tls1.3", None, [], False)
 
 
-def prepare(job: Job) -> Job:
-    """See `Loader.prepare`."""
-    check_version()
-    return read_command(job) if job.source == "command" else job
-
-
 def make(job: Job, app: App, meters: Meters, told: Told) -> Engine:
     """See `Loader.make`."""
-    check_version()
     return (GranianWSGI if app.interface == "wsgi" else GranianASGI)(job, app, meters, told)
 
 
@@ -124,7 +118,7 @@ class _Granian(abc.ABC):
 
     def facts(self) -> Mapping[str, str]:
         """See `Engine.facts`."""
-        return {"engine_version": check_version(), "loop": self._loop_name()}
+        return {"engine_version": granian.__version__, "loop": self._loop_name()}
 
     # -- what the interfaces do ---------------------------------------------------------------------------------
 

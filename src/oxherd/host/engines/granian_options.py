@@ -25,7 +25,7 @@ from .base import EngineError, Job
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SUPPORTED", "Proxy", "check_version", "read_command", "read_options"]
+__all__ = ["SUPPORTED", "Prepared", "Proxy", "check_version", "prepare", "read_command", "read_options"]
 
 # The adapter calls what granian keeps to itself; each minor version is looked at before it is let in.
 SUPPORTED = "2.8"
@@ -70,6 +70,35 @@ class Proxy:
     """Whose X-Forwarded-* headers are believed: addresses, networks, or "*"."""
 
     trusted: str = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared(Job):
+    """A job with what granian's server is made of; its command parses for milliseconds, once for all workers of a zygote.
+
+    Attributes:
+        arguments: Of granian's server.
+        proxy: The proxies to believe, None for nobody.
+    """
+
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    proxy: Proxy | None = None
+
+
+def prepare(job: Job) -> Prepared:
+    """Return the job with its options read; see `engines.base.Loader`.
+
+    Raises:
+        EngineError: Granian is one this adapter does not know, or refuses them.
+    """
+    if isinstance(job, Prepared):
+        return job
+    check_version()
+    if job.source == "command":
+        job = read_command(job)
+    arguments, proxy = read_options(job)
+    known = {one.name: getattr(job, one.name) for one in dataclasses.fields(Job)}
+    return Prepared(**known, arguments=arguments, proxy=proxy)
 
 
 def check_version() -> str:

@@ -14,7 +14,7 @@ from granian.server.mp import MPServer
 from granian.utils.proxies import wrap_asgi_with_proxy_headers, wrap_wsgi_with_proxy_headers
 
 from .base import EngineError
-from .granian_options import read_options
+from .granian_options import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,8 +50,8 @@ class Lifespan(LifespanProtocol):  # type: ignore[misc]
 
 def server_of(job: Job, app: App) -> tuple[Any, Callable[..., Any]]:
     """Return granian's server, never to be started, for what it makes of its arguments; and the app to call."""
-    arguments, proxy = read_options(job)
-    arguments.pop("target", None)
+    prepared = prepare(job)
+    arguments = {name: value for name, value in prepared.arguments.items() if name != "target"}
     if job.source == "app" or arguments.get("interface") is not Interfaces.ASGINL:
         arguments["interface"] = Interfaces.WSGI if app.interface == "wsgi" else Interfaces.ASGI
     if job.log_level is not None:
@@ -70,9 +70,9 @@ def server_of(job: Job, app: App) -> tuple[Any, Callable[..., Any]]:
     for handler in logging.getLogger("_granian").handlers:
         handler.addFilter(_is_news)
     call = app.call
-    if proxy is not None:
+    if prepared.proxy is not None:
         wrap = wrap_wsgi_with_proxy_headers if app.interface == "wsgi" else wrap_asgi_with_proxy_headers
-        call = wrap(call, trusted_hosts=proxy.trusted)
+        call = wrap(call, trusted_hosts=prepared.proxy.trusted)
     return server, call
 
 

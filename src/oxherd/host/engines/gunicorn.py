@@ -43,6 +43,7 @@ from .gunicorn_options import Prepared, has_asgi_worker, prepare, worker_class
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
+    from types import ModuleType
 
     from ..meters import Meters
     from .base import Told
@@ -69,6 +70,22 @@ def find(job: Job) -> App:
         TargetError: It cannot be imported, or is none.
     """
     prepared = prepare(job)
+    app = _found(prepared)
+    if not prepared.unforkable:
+        with contextlib.suppress(EngineError):  # the worker says so
+            _import_early(prepared, app)
+    return app
+
+
+def _import_early(prepared: Prepared, app: App) -> None:
+    """Import what each worker would after its fork: that takes longer than the fork, and here its pages are shared."""
+    importlib.import_module("gunicorn.glogging")
+    _, host, _ = _hosting(prepared, app)
+    if hasattr(host, "import_early"):
+        host.import_early(prepared.cfg)
+
+
+def _found(prepared: Prepared) -> App:
     host, interface = _host_of(worker_class(prepared.cfg))
     _, _, attr = prepared.target.partition(":")
     if prepared.source == "app":
@@ -91,23 +108,28 @@ def make(job: Job, app: App, meters: Meters, told: Told) -> Gunicorn:
         EngineError: It cannot serve this app.
     """
     prepared = prepare(job)
+    base, host, serves = _hosting(prepared, app)
+    looks = interface_of(app.call) if prepared.source == "command" else app.interface
+    if serves != "auto" and looks in {"asgi", "wsgi"} and looks != serves:
+        better = "asgi or uvicorn_worker.UvicornWorker" if looks == "asgi" else "gthread"
+        raise EngineError(
+            f"{app.label} is an {looks.upper()} app, and the worker class {prepared.cfg.worker_class_str} serves"
+            f" {serves.upper()}; use worker_class {better}"
+        )
+    return Gunicorn(job=prepared, app=app, hosted=host.hosted(base), serves=serves, meters=meters, told=told)
+
+
+def _hosting(prepared: Prepared, app: App) -> tuple[type[Any], ModuleType, str]:
+    """Return the worker class, the module that hosts it, and the interface that it serves."""
     cfg = prepared.cfg
     if app.interface == "asgi" and not prepared.application.has_worker_class:
         cfg.set("worker_class", _asgi_worker())
     base = worker_class(cfg)
     host, serves = _host_of(base)
-    looks = interface_of(app.call) if prepared.source == "command" else app.interface
-    if serves != "auto" and looks in {"asgi", "wsgi"} and looks != serves:
-        better = "asgi or uvicorn_worker.UvicornWorker" if looks == "asgi" else "gthread"
-        raise EngineError(
-            f"{app.label} is an {looks.upper()} app, and the worker class {cfg.worker_class_str} serves"
-            f" {serves.upper()}; use worker_class {better}"
-        )
     try:
-        hosted = importlib.import_module(f".{host}", __package__).hosted(base)
+        return base, importlib.import_module(f".{host}", __package__), serves
     except ImportError as error:
         raise EngineError(f"the worker class {cfg.worker_class_str} cannot be used: {error}") from error
-    return Gunicorn(job=prepared, app=app, hosted=hosted, serves=serves, meters=meters, told=told)
 
 
 def _asgi_worker() -> str:

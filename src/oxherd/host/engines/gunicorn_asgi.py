@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from .gunicorn_hosting import Course
 
-__all__ = ["hosted"]
+__all__ = ["hosted", "import_early"]
 
 # WebSocket: the service restarts (RFC 6455, registry of close codes).
 _RESTARTS = 1012
@@ -31,6 +32,16 @@ _LOOK = 0.05
 def hosted(base: type[Any]) -> type[Any]:
     """Return the hosted form of a worker class that is gunicorn's ASGI worker or made of it."""
     return type(f"Hosted{base.__name__}", (_Asgi, base), {})
+
+
+def import_early(cfg: Any) -> None:
+    """Import what gunicorn's worker imports when it starts."""
+    names = ["gunicorn.asgi.lifespan", "gunicorn.instrument.statsd"]
+    if cfg.asgi_loop != "asyncio":
+        names.append("uvloop")
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 class _Connection(ASGIProtocol):  # type: ignore[misc]

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Hypercorn", "make", "prepare"]
 
+# Read once a zygote: it is looked for in every directory of the path.
+_VERSION = importlib.metadata.version("hypercorn")
 _PRIVATE = ""
 _TICK = 0.1
 _LOOK = 0.05
@@ -121,7 +123,7 @@ class Hypercorn:
     def facts(self) -> Mapping[str, str]:
         """See `Engine.facts`."""
         return {
-            "engine_version": importlib.metadata.version("hypercorn"),
+            "engine_version": _VERSION,
             "loop": type(self._loop).__module__.partition(".")[0] if self._loop else "",
         }
 
