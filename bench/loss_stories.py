@@ -116,8 +116,9 @@ class Crash(Story):
                 break
             victim = max(known)
             client.mark(f"kill {number + 1}")
-            os.kill(victim, signal.SIGKILL)
+            # Before the kill: its clients may hear of it before this process goes on.
             at = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
             kills.append((at, victim))
 
             def recovered(known: set[int] = known) -> bool:
