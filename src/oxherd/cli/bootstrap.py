@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,7 +27,15 @@ if TYPE_CHECKING:
 
     from oxherd.control.paths import Home
 
-__all__ = ["call_back", "daemon_command", "ensure_supervisor", "wait_for_session", "wait_for_the_end"]
+__all__ = [
+    "Nascent",
+    "call_back",
+    "daemon_command",
+    "ensure_supervisor",
+    "nascent",
+    "wait_for_session",
+    "wait_for_the_end",
+]
 
 # Seconds a supervisor gets to open its socket. It takes about 40 ms; a machine that swaps takes longer.
 _READY_SECONDS = 15.0
@@ -44,10 +54,91 @@ def daemon_command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", *program_words(), *arguments]
 
 
-def ensure_supervisor(home: Home) -> Client:
+class Nascent:
+    """A supervisor that has been started and is loading itself: it touches nothing before it is told to begin.
+
+    It takes as long to load as an oxfile to be read, so the two are done side by side. Closed, or left behind by a command
+    that ends, it ends too.
+
+    Args:
+        home: Its home, the directories of which are made.
+
+    Raises:
+        SystemFault: It cannot be started.
+    """
+
+    __slots__ = ("_home", "_socket")
+
+    def __init__(self, home: Home) -> None:
+        """Start it."""
+        home.prepare()
+        self._home = home
+        self._socket, theirs = socket.socketpair()
+        # Not first in the child, where only what is loaded already may be used.
+        become = subreaper()
+        try:
+            with open(home.log, "ab", opener=_private) as log:
+                process = subprocess.Popen(
+                    daemon_command("--ready-fd", str(theirs.fileno())),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    cwd="/",
+                    env=_environment(os.environ),
+                    preexec_fn=become,  # noqa: PLW1509 - one thread, which waits; an interpreter in between costs 60 ms
+                )
+        except OSError as error:
+            self._socket.close()
+            raise SystemFault(
+                f"cannot start the supervisor: {error.strerror}: {error.filename or sys.executable}",
+                hint="oxherd doctor looks at the directories and limits",
+                code="OX620",
+            ) from error
+        finally:
+            theirs.close()
+        # It outlives this process on purpose; without a code the destructor would warn of a child left behind.
+        process.returncode = 0
+
+    def begin(self) -> Client:
+        """Tell it to begin, and connect to it when it is ready.
+
+        Raises:
+            SystemFault: It does not come up; the end of its log is in the text.
+            OxherdError: What the supervisor itself said.
+        """
+        try:
+            with contextlib.suppress(OSError):  # it has ended; what it said is read all the same
+                self._socket.send(b"\n")
+            _wait_ready(self._home, self._socket)
+        finally:
+            self.close()
+        return _connect(self._home)
+
+    def close(self) -> None:
+        """Have no more to do with it; idempotent."""
+        self._socket.close()
+
+
+def nascent(home: Home) -> Nascent | None:
+    """Start the supervisor that a command will most likely need, before it knows; None where it will not, or cannot."""
+    if os.path.lexists(home.socket):
+        return None
+    try:
+        return Nascent(home)
+    except OxherdError:
+        return None  # whoever needs it will hear why
+
+
+def ensure_supervisor(home: Home, early: Nascent | None = None) -> Client:
     """Return a connection to the background supervisor of ``home``, which is started if there is none.
 
     Of two callers at the same time both start one; the lock of the home lets one live, and both connect to it.
+
+    Args:
+        home: Its home.
+        early: One that has been started already, and is told to begin if there is no other.
 
     Raises:
         SystemFault: It could not be started; the end of its log is in the text.
@@ -56,39 +147,7 @@ def ensure_supervisor(home: Home) -> Client:
     try:
         return Client.connect(home)
     except NoSupervisorError:
-        home.prepare()
-    ready, told = os.pipe()
-    # Not first in the child, where only what is loaded already may be used.
-    become = subreaper()
-    try:
-        with open(home.log, "ab", opener=_private) as log:
-            process = subprocess.Popen(
-                daemon_command("--ready-fd", str(told)),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(told,),
-                start_new_session=True,
-                cwd="/",
-                env=_environment(os.environ),
-                preexec_fn=become,  # noqa: PLW1509 - one thread, which waits; an interpreter in between would cost 60 ms
-            )
-    except OSError as error:
-        os.close(ready)
-        raise SystemFault(
-            f"cannot start the supervisor: {error.strerror}: {error.filename or sys.executable}",
-            hint="oxherd doctor looks at the directories and limits",
-            code="OX620",
-        ) from error
-    finally:
-        os.close(told)
-    # It outlives this process on purpose; without a code the destructor would warn of a child left behind.
-    process.returncode = 0
-    try:
-        _wait_ready(home, ready)
-    finally:
-        os.close(ready)
-    return _connect(home)
+        return (early or Nascent(home)).begin()
 
 
 def call_back(home: Home, lock: int) -> Client | None:
@@ -162,7 +221,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _wait_ready(home: Home, ready: int) -> None:
+def _wait_ready(home: Home, ready: socket.socket) -> None:
     """Read what the supervisor says of itself: ready, or an error.
 
     Raises:
@@ -174,7 +233,10 @@ def _wait_ready(home: Home, ready: int) -> None:
         readable, _, _ = select.select([ready], [], [], max(0.0, deadline - time.monotonic()))
         if not readable:
             raise _start_fault(home, f"it was not ready after {_READY_SECONDS:g} s")
-        data = os.read(ready, 65536)
+        try:
+            data = ready.recv(65536)
+        except ConnectionResetError:
+            data = b""  # it has ended without having read that it may begin
         if not data:
             raise _start_fault(home, "it ended at once")
         said += data

@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> int:
         The exit code: 0, 1 when it could not start, or in a run the code of what failed.
     """
     options = parse_options(arguments)
+    if options.ready_fd >= 0 and not _may_begin(options.ready_fd):
+        return 0
     _reset_signals()
     own_descriptors()
     notifier = Notifier.taken_from(os.environ)
@@ -79,6 +81,18 @@ def main(arguments: list[str]) -> int:
         assembly.close()
         if assembly.lock >= 0:
             os.close(assembly.lock)
+
+
+def _may_begin(fd: int) -> bool:
+    """Wait, with everything loaded and nothing touched, until whoever started this process has read its oxfile.
+
+    Returns:
+        False where it will not need a supervisor: the oxfile is not valid, or the command has died.
+    """
+    try:
+        return bool(os.read(fd, 1))
+    except OSError:
+        return False
 
 
 def _go_back(inheritance: Inheritance | None, notifier: Notifier, arguments: list[str]) -> None:

@@ -17,7 +17,8 @@ class Options:
         run: Path of the oxfile of ``oxherd run``, or None for the background supervisor.
         spec_fd: In a run, the descriptor with the compiled stack as JSON.
         names: In a run, the processes that were named.
-        ready_fd: Where to say that the supervisor is ready, or -1.
+        ready_fd: A socket from which a byte is read before anything is done, and where the supervisor says that it is ready;
+            or -1.
         inherit: Descriptor of what the supervisor before has handed over, or -1.
         check: Only say whether this version can take over what is written down.
         color: Whether ``oxherd run`` may use colour: "auto", "always" or "never".

@@ -120,6 +120,35 @@ def test_nothing_is_left_open_in_the_caller(as_daemon):
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+def test_one_that_was_started_early_begins_when_it_is_told_to(as_daemon):
+    home = as_daemon("serves")
+    early = bootstrap.nascent(home)
+    assert not os.path.lexists(home.lock)
+    with bootstrap.ensure_supervisor(home, early) as client:
+        assert client.request("ping", timeout=20)["argv"][:2] == ["serves", "--ready-fd"]
+
+
+def test_one_that_was_started_early_is_not_needed_where_another_was_quicker(as_daemon):
+    """Both have been started before either knew of the other."""
+    home = as_daemon("serves")
+    first, second = bootstrap.nascent(home), bootstrap.nascent(home)
+    with bootstrap.ensure_supervisor(home, first) as client, bootstrap.ensure_supervisor(home, second) as same:
+        assert client.request("ping", timeout=20)["pid"] == same.request("ping", timeout=20)["pid"]
+    second.close()
+
+
+def test_none_is_started_early_where_one_listens(as_daemon):
+    home = as_daemon("serves")
+    with bootstrap.ensure_supervisor(home):
+        assert bootstrap.nascent(home) is None
+
+
+def test_one_that_cannot_be_started_early_is_no_error_yet(home, monkeypatch):
+    """What is wrong is said by whoever needs it."""
+    monkeypatch.setattr(bootstrap, "daemon_command", lambda *_: ["/nowhere/python"])
+    assert bootstrap.nascent(home) is None
+
+
 def leave_stale_socket(home):
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(home.socket)

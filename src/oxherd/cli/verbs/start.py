@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oxherd.cli.bootstrap import Nascent
     from oxherd.cli.output import Output
     from oxherd.cli.targets import Target
     from oxherd.config.model import Oxfile
@@ -67,10 +68,17 @@ def start(
             return 0
     elif cwd is not None:
         raise click.UsageError("--cwd goes with --name NAME -- COMMAND")
-    planned = _plan(home, configs, names, profile=profile, update_env=update_env, output=output)
     if dry_run:
-        return _tell(planned, output)
-    return _start(home, planned, update_env=update_env, wait=not no_wait, timeout=timeout, output=output)
+        return _tell(_plan(home, configs, names, profile=profile, update_env=update_env, output=output), output)
+    from oxherd.cli.bootstrap import nascent  # noqa: PLC0415 - not for --dry-run
+
+    early = nascent(home)
+    try:
+        planned = _plan(home, configs, names, profile=profile, update_env=update_env, output=output)
+        return _start(home, planned, early, update_env=update_env, wait=not no_wait, timeout=timeout, output=output)
+    finally:
+        if early is not None:
+            early.close()
 
 
 def _append(name: str, command: Sequence[str], cwd: str | None, *, dry_run: bool, output: Output) -> str:
@@ -133,6 +141,7 @@ def _tell(planned: Sequence[tuple[Oxfile, Target]], output: Output) -> int:
 def _start(
     home: Home,
     planned: Sequence[tuple[Oxfile, Target]],
+    early: Nascent | None,
     *,
     update_env: bool,
     wait: bool,
@@ -153,7 +162,7 @@ def _start(
             "update_env": update_env,
             "profile": oxfile.profile,
         }
-        with foreground_of(home, oxfile.path) or ensure_supervisor(home) as client:
+        with foreground_of(home, oxfile.path) or ensure_supervisor(home, early) as client:
             if wait:
                 do(report, client, "start", oxfile.path, timeout=timeout, **request)
             else:

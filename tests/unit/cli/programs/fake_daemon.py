@@ -12,16 +12,21 @@ from oxherd.daemon.control_server import ControlServer
 from oxherd.system.loop import Loop
 
 
+def ready_fd() -> int:
+    return int(sys.argv[sys.argv.index("--ready-fd") + 1])
+
+
 def say(message: object) -> None:
-    fd = int(sys.argv[sys.argv.index("--ready-fd") + 1])
-    os.write(fd, json.dumps(message).encode() + b"\n")
-    os.close(fd)
+    os.write(ready_fd(), json.dumps(message).encode() + b"\n")
+    os.close(ready_fd())
 
 
 def main() -> None:
     mode, home = sys.argv[1], find_home(os.environ)
     if mode == "ends":
         sys.exit("it could not be: line one\nline two")
+    if not os.read(ready_fd(), 1):
+        return
     if mode == "refuses":
         say({"error": {"code": "OX602", "message": "cannot make the directory /x", "hint": "y", "exit_code": 1}})
         return
