@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import socket
 from typing import TYPE_CHECKING, Any
 
-from ..counting import Draining, count_asgi, count_wsgi
+from ..counting import Draining, count_asgi, count_wsgi, tally_asgi
+from ..tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -96,7 +98,10 @@ class AsgiApp:
         log: Writes the access log; None where nobody does, or gunicorn.
 
     Attributes:
+        plain: The app itself.
+        log: As given.
         counted: The app for clients.
+        tally: What it counts with; flushed with every tick, and at the end.
         is_tls: Whether clients come through TLS. Probes do not, and must not be redirected to it.
     """
 
@@ -110,9 +115,11 @@ class AsgiApp:
         log: Any = None,
     ) -> None:
         """Wrap the app."""
-        self._app = app
+        self.plain = app
+        self.log = log
         self._failed = failed
-        self.counted = count_asgi(app, meters, closing, log)
+        self.tally = Tally(meters, operator.attrgetter("text"))
+        self.counted = tally_asgi(app, self.tally, closing or Draining(), log)
         self.is_tls = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -121,7 +128,7 @@ class AsgiApp:
             send = self._listening(send)
         elif self.is_tls and scope["type"] == "http":
             scope["scheme"] = "https"
-        await self._app(scope, receive, send)
+        await self.plain(scope, receive, send)
 
     def _listening(self, send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
         async def sending(message: Any) -> None:

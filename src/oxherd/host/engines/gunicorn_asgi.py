@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -128,6 +129,7 @@ class _Asgi:
         self._turn = asyncio.Event()
         self._tls: Any = None
         self._leaving = False
+        self._over = threading.Event()
         super().init_process()  # type: ignore[misc]
 
     def init_signals(self) -> None:
@@ -140,6 +142,7 @@ class _Asgi:
         self._serving = asyncio.current_task()
         self._ticker = Ticker(self.loop, self.course, self.count)
         self._ticker.start()
+        self.course.app.tally.watch(self._over)
         self.course.ready()
 
     @property
@@ -243,6 +246,7 @@ class _Asgi:
             server.close()
         if self._ticker is not None:
             self._ticker.stop()
+        self._over.set()
         if self.lifespan and not self._quick_shutdown:
             await self.lifespan.shutdown()
 

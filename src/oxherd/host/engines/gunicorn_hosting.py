@@ -197,8 +197,14 @@ class Course:
             self._open.release()
             self.told.started()
 
+    def _flush(self, now: float) -> None:
+        tally = getattr(self.app, "tally", None)
+        if tally is not None:
+            tally.flush(now)
+
     def end(self) -> None:
         """The worker has ended, whether it ever served or not."""
+        self._flush(time.monotonic())
         if not self.started:
             self.stopping = True
             self._open.release()
@@ -271,6 +277,7 @@ class Course:
     def tick(self, connections: int, now: float | None = None) -> None:
         """Tick now."""
         now = time.monotonic() if now is None else now
+        self._flush(now)
         self.meters.tick(now, max(0.0, now - self._due))
         self._due = now + TICK
         if connections != self._connections:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .base import Told
 from .gunicorn_hosting import keep_signals
-from .uvicorn import _private_config as private_config
+from .uvicorn import private_config, public_config
 from .uvicorn_server import LameDuck
 
 if TYPE_CHECKING:
@@ -43,18 +43,14 @@ class _Uvicorn:
         keep_signals(self)
 
     def run(self) -> None:
-        course, config = self.course, self.config
-        config.callback_notify = None
-        config.app, config.interface = self.wsgi, "asgi3"
-        private = private_config(config, self.wsgi)
-        config.app = course.app.counted
-        config.load()
+        course, app = self.course, self.course.app
+        self.config.callback_notify = None
         self.server = LameDuck(
-            config,
-            private,
+            public_config(self.config, app.plain, app.tally, course.duck, app.log),
+            private_config(self.config, self.wsgi),
             job=course.job,
             meters=course.meters,
-            tally=None,  # gunicorn's workers all write the meters themselves
+            tally=app.tally,
             told=self._told(),
             draining=course.duck,
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
+    from ..counting import AsgiLog
     from ..meters import Meters
     from .base import Told
 
@@ -85,16 +86,9 @@ class Uvicorn:
             except OSError as error:
                 raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error
         tally = Tally(meters, operator.attrgetter("text"))
-        config = _loaded(job.config, app)
-        protocol = counted(config.http_protocol_class, tally, self._draining, log)
-        # A context of its own for each request is made where uvicorn makes its task.
-        if protocol is None or getattr(config, "reset_contextvars", False):
-            config = _loaded(job.config, tally_asgi(app, tally, self._draining, log))
-        else:
-            config.http_protocol_class = protocol
         self._server = LameDuck(
-            config,
-            _private_config(job.config, app),
+            public_config(job.config, app, tally, self._draining, log),
+            private_config(job.config, app),
             job=job,
             meters=meters,
             tally=tally,
@@ -142,7 +136,18 @@ def _loaded(config: Any, app: Any) -> Any:
     return made
 
 
-def _private_config(config: Any, app: Any) -> Any:
+def public_config(config: Any, app: Any, tally: Tally, draining: Draining, log: AsgiLog | None) -> Any:
+    """Return what clients are served by: counted in uvicorn's own object of a request, where that can be."""
+    made = _loaded(config, app)
+    protocol = counted(made.http_protocol_class, tally, draining, log)
+    # A context of its own for each request is made where uvicorn makes its task.
+    if protocol is None or getattr(made, "reset_contextvars", False):
+        return _loaded(config, tally_asgi(app, tally, draining, log))
+    made.http_protocol_class = protocol
+    return made
+
+
+def private_config(config: Any, app: Any) -> Any:
     """Return what the private listener is served by: the same app, uncounted, and never with TLS."""
     private = copy.copy(config)
     is_tls = bool(config.is_ssl)

@@ -42,7 +42,7 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         *,
         job: Job,
         meters: Meters,
-        tally: Tally | None,
+        tally: Tally,
         told: Told,
         draining: Draining,
     ) -> None:
@@ -77,9 +77,8 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
             StartupError: The app's startup failed.
         """
         self._private_socket = private
-        if self._tally is not None:
-            # Not before: a thread of the zygote would not be there after its fork.
-            self._tally.watch(self._over)
+        # Not before: a thread of the zygote would not be there after its fork.
+        self._tally.watch(self._over)
         errors = _Errors()
         logging.getLogger("uvicorn.error").addHandler(errors)
         try:
@@ -95,7 +94,7 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
             logging.getLogger("uvicorn.error").removeHandler(errors)
             self._is_up.set()
             self._over.set()
-            self._flush(time.monotonic())
+            self._tally.flush(time.monotonic())
         return 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
@@ -152,7 +151,7 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
         assert self._idle is not None
         now = self._loop.time()
         at = time.monotonic()
-        self._flush(at)
+        self._tally.flush(at)
         self._meters.tick(at, max(0.0, now - self._due))
         self._meters.connected(len(self.server_state.connections))
         self._idle.tick(now)
@@ -160,10 +159,6 @@ class LameDuck(uvicorn.Server):  # type: ignore[misc]
             self._turn.set_result(None)
         self._due = now + TICK
         self._loop.call_later(TICK, self._tick)
-
-    def _flush(self, at: float) -> None:
-        if self._tally is not None:
-            self._tally.flush(at)
 
     # -- listeners ----------------------------------------------------------------------------------------------
 
