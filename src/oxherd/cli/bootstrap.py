@@ -67,7 +67,7 @@ class Nascent:
         SystemFault: It cannot be started.
     """
 
-    __slots__ = ("_home", "_socket")
+    __slots__ = ("_home", "_process", "_socket")
 
     def __init__(self, home: Home) -> None:
         """Start it."""
@@ -98,8 +98,7 @@ class Nascent:
             ) from error
         finally:
             theirs.close()
-        # It outlives this process on purpose; without a code the destructor would warn of a child left behind.
-        process.returncode = 0
+        self._process = process
 
     def begin(self) -> Client:
         """Tell it to begin, and connect to it when it is ready.
@@ -108,6 +107,8 @@ class Nascent:
             SystemFault: It does not come up; the end of its log is in the text.
             OxherdError: What the supervisor itself said.
         """
+        # It outlives this process on purpose; without a code the destructor would warn of a child left behind.
+        self._process.returncode = 0
         try:
             with contextlib.suppress(OSError):  # it has ended; what it said is read all the same
                 self._socket.send(b"\n")
@@ -117,8 +118,9 @@ class Nascent:
         return _connect(self._home)
 
     def close(self) -> None:
-        """Have no more to do with it; idempotent."""
+        """Have no more to do with it; one that has not begun has ended then. Idempotent."""
         self._socket.close()
+        self._process.wait()
 
 
 def nascent(home: Home) -> Nascent | None:
