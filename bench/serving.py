@@ -213,7 +213,7 @@ def serve(
 
 HELLO = (
     Load(name="hello"),
-    # Enough of them that no worker ever waits for the client, with which it shares the processors.
+    # So many that a worker has less often nothing to do while the client, with which it shares the processors, is at its turn.
     Load(name="hello, 256 connections", connections=256),
     Load(name="hello, one request a connection", close=True),
     Load(name="websocket echo", websocket=True),

@@ -15,6 +15,7 @@ import pytest
 
 from oxherd import __version__
 from oxherd.control.protocol import request_line
+from support import leftovers
 from support.harness import program
 from support.waiting import DEADLINE, wait_gone, wait_until
 
@@ -257,20 +258,6 @@ def test_an_oxfile_that_is_not_valid_leaves_no_supervisor(ox):
     """It is started before the oxfile is read, and has then nothing to do."""
     ox.oxfile('[processes.web]\ncommand = "sleep 60"\nrestart = "often"\n')
     assert ox.cli("start").code == 2
-    wait_until(lambda: not _supervisors(ox), "the end of the supervisor that is not needed")
+    assert leftovers.living_descendants(ox.before) == []
     assert not os.path.exists(ox.home.lock)
     assert not os.path.exists(ox.home.socket)
-
-
-def _supervisors(ox: Supervised) -> list[int]:
-    """Return every process of a supervisor of this home, one that has not begun too."""
-    home = f"OXHERD_HOME={os.path.dirname(ox.home.runtime)}\0".encode()
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path("/proc", name, "cmdline").read_bytes()
-            if b"oxherd/daemon" in words and home in Path("/proc", name, "environ").read_bytes():
-                found.append(int(name))
-        except OSError:
-            continue
-    return found

@@ -5,7 +5,6 @@ No thread and no event loop: whatever is there at a fork is in the child too, an
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import platform
@@ -22,6 +21,7 @@ from .audit import Hazard, audit, open_fds
 from .channel import Channel
 from .door import VERSION, Door
 from .garbage import settle
+from .leaving import flush_output
 from .loading import BootFailure, Loaded, load, tell
 from .title import set_title
 
@@ -223,10 +223,8 @@ class Zygote:
     # -- children -----------------------------------------------------------------------------------------------
 
     def _fork(self, message: Message, fds: list[int], loaded: Loaded) -> Birth | None:
-        for stream in (sys.stdout, sys.stderr):
-            # What lies in a buffer now would be written once by each child.
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
+        # What lies in a buffer now would be written once by each child.
+        flush_output()
         try:
             with warnings.catch_warnings():
                 # Python 3.12 warns of any second thread; what threads there are the audit has judged.

@@ -59,6 +59,7 @@ def start(
     oxherd start web worker      these two, with what they depend on
     oxherd start --name api -- uvicorn main:app --port 8000
     """  # noqa: D301 - click wants the character itself
+    from oxherd.cli.bootstrap import nascent  # noqa: PLC0415 - not for --help
     from oxherd.control.paths import find_home  # noqa: PLC0415 - not for --help
 
     home = find_home(os.environ)
@@ -68,13 +69,11 @@ def start(
             return 0
     elif cwd is not None:
         raise click.UsageError("--cwd goes with --name NAME -- COMMAND")
-    if dry_run:
-        return _tell(_plan(home, configs, names, profile=profile, update_env=update_env, output=output), output)
-    from oxherd.cli.bootstrap import nascent  # noqa: PLC0415 - not for --dry-run
-
-    early = nascent(home)
+    early = None if dry_run else nascent(home)
     try:
         planned = _plan(home, configs, names, profile=profile, update_env=update_env, output=output)
+        if dry_run:
+            return _tell(planned, output)
         return _start(home, planned, early, update_env=update_env, wait=not no_wait, timeout=timeout, output=output)
     finally:
         if early is not None:

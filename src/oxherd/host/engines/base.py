@@ -87,6 +87,10 @@ class Job:
         known["argv"] = tuple(known.get("argv", ()))
         return cls(**known)
 
+    def common(self) -> dict[str, Any]:
+        """Return the fields that the jobs of all engines have, by name: an engine's own kind of job is made of them."""
+        return {name: getattr(self, name) for name in Job.__dataclass_fields__}
+
 
 @dataclass(frozen=True)
 class Told:

@@ -97,8 +97,7 @@ def prepare(job: Job) -> Prepared:
     if job.source == "command":
         job = read_command(job)
     arguments, proxy = read_options(job)
-    known = {one.name: getattr(job, one.name) for one in dataclasses.fields(Job)}
-    return Prepared(**known, arguments=arguments, proxy=proxy)
+    return Prepared(**job.common(), arguments=arguments, proxy=proxy)
 
 
 def check_version() -> str:

@@ -170,6 +170,7 @@ class Gunicorn:
             case "asgi":
                 closing = None if getattr(hosted, "says_close", False) else course.duck
                 course.app = AsgiApp(app.call, meters, course.failed, closing=closing, log=log and log.asgi)
+                course.tally = course.app.tally
             case _:
                 course.app = any_app(app.call, interface_of(app.call), meters, course.duck)
         course.app.is_tls = bool(job.cfg.is_ssl)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..meters import Meters
+    from ..tally import Tally
     from .base import Job, Told
 
 __all__ = [
@@ -160,6 +161,7 @@ class Course:
     Attributes:
         job: How to serve.
         app: The app as the worker class gets it; `gunicorn_apps`.
+        tally: What an ASGI app is counted with, flushed with every tick; None where the meters are written at once.
         duck: On while the worker drains, for those who answer.
         reason: What the app said when its startup failed, "" if nothing.
         draining: Whether the lame duck has begun.
@@ -174,6 +176,7 @@ class Course:
         self.told = told
         self.meters = meters
         self.app: Any = None
+        self.tally: Tally | None = None
         self.duck = Draining()
         self.reason = ""
         self.draining = False
@@ -197,14 +200,10 @@ class Course:
             self._open.release()
             self.told.started()
 
-    def _flush(self, now: float) -> None:
-        tally = getattr(self.app, "tally", None)
-        if tally is not None:
-            tally.flush(now)
-
     def end(self) -> None:
         """The worker has ended, whether it ever served or not."""
-        self._flush(time.monotonic())
+        if self.tally is not None:
+            self.tally.flush(time.monotonic())
         if not self.started:
             self.stopping = True
             self._open.release()
@@ -277,7 +276,8 @@ class Course:
     def tick(self, connections: int, now: float | None = None) -> None:
         """Tick now."""
         now = time.monotonic() if now is None else now
-        self._flush(now)
+        if self.tally is not None:
+            self.tally.flush(now)
         self.meters.tick(now, max(0.0, now - self._due))
         self._due = now + TICK
         if connections != self._connections:

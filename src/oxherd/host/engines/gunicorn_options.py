@@ -8,7 +8,7 @@ import io
 import math
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import SERVER_SOFTWARE, __version__
@@ -182,8 +182,7 @@ def prepare(job: Job) -> Prepared:
     server = Server(application)
     if server.has("on_starting"):
         cfg.on_starting(server)
-    known = {one.name: getattr(job, one.name) for one in fields(Job)}
-    return Prepared(**{**known, **changes}, application=application, server=server, unforkable=unforkable)
+    return Prepared(**{**job.common(), **changes}, application=application, server=server, unforkable=unforkable)
 
 
 def read_command(argv: tuple[str, ...]) -> Any:

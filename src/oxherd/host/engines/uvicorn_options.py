@@ -6,7 +6,7 @@ import copy
 import difflib
 import inspect
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -76,8 +76,7 @@ def prepare(job: Job) -> Job:
         raise EngineError(
             f"uvicorn {uvicorn.__version__} does not take these options; its log has the reason"
         ) from error
-    known = {one.name: getattr(job, one.name) for one in fields(Job)}
-    return Prepared(**{**known, **changes}, config=config, threads=int(threads))
+    return Prepared(**{**job.common(), **changes}, config=config, threads=int(threads))
 
 
 def _read_options(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
