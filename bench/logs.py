@@ -18,7 +18,6 @@ __all__ = ["PACKAGES", "measures"]
 PACKAGES = ("oxherd", "supervisor", "circus", "pm2", "node", "oxmgr")
 LINE = 100  # bytes, programs/lines.c
 NEEDLE = b" GET /orders/"
-END = 1_000_000  # what lines.c adds to its index when it is done
 QUIET = 0.5
 
 
@@ -79,8 +78,8 @@ def flow(kind: HerdKind, *, writers: int, lines: int) -> dict[str, float]:
         before = cpu(herd.own())
         (herd.folder / "go").touch()
         marks = herd.marks.wait(2 * writers, deadline=600)
-        begun = min(mark.at for mark in marks if mark.index < END)
-        done = max(mark.at for mark in marks if mark.index >= END)
+        begun = min(mark.at for mark in marks if mark.index < programs.END)
+        done = max(mark.at for mark in marks if mark.index >= programs.END)
         # Whoever has taken it into memory has not kept it yet: it is over when nothing more is done.
         used, since = cpu(herd.own()), time.monotonic()
         while time.monotonic() < since + QUIET:

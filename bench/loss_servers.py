@@ -230,11 +230,6 @@ class OxherdServer(Server):
                 command, cwd=self.folder, env=self.env, stdout=log, stderr=subprocess.STDOUT, check=check
             ).returncode
 
-    def oxherd_says(self, *words: str) -> str:
-        """Return what a command prints."""
-        command = [str(BIN / "oxherd"), *words]
-        return subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=True).stdout
-
     def reload(self) -> int | None:
         return self.oxherd("reload", "web")
 

@@ -1,4 +1,4 @@
-"""Scale: a thousand processes, two hundred workers of one app, ten reloads in a row."""
+"""Scale: a thousand processes, two hundred workers of one app, ten reloads in a row, an hour compressed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from frame import Figure, Measure
 from frame.places import BIN, absent, environment
 from frame.processes import alive, children, descriptors, end, end_tree, free_port, pss, rss, tree, wait_for
 from herds import HERDS
+from hour import hour
 from supervisors import FLOOR, at_size, figures_at
 
 __all__ = ["PACKAGES", "measures"]
@@ -280,4 +281,5 @@ def measures(*, quick: bool) -> list[Measure]:
             run=partial(many_workers, workers=workers),
         ),
         Measure(name="reloads", figures=RELOADS, peers=SERVERS, run=partial(reloads, count=count)),
+        hour(quick=quick),
     ]

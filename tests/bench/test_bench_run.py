@@ -76,6 +76,32 @@ def test_a_quick_run_of_servers(tmp_path):
             assert wanted <= set(one["peers"]), figure
 
 
+@pytest.mark.timeout(600)
+def test_a_quick_hour(tmp_path):
+    """Crashes, restarts, logs and looks at the status, in a row: what has grown is a figure, whatever it is."""
+    done = subprocess.run(
+        [
+            *(CHECKOUT / "bench" / "run", "--quick", "--only", "scale:an hour", "--peer", "oxherd"),
+            *("--results", tmp_path, "--json", "--verbose"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["scale"]
+    assert results["failures"] == []
+    if "an hour" in str(results["skipped"]):
+        pytest.skip(f"the writers cannot be made here: {results['skipped']}")
+    assert {name for name, one in results["figures"].items() if "oxherd" in one["peers"]} == {
+        "memory grown in an hour",
+        "descriptors grown in an hour",
+        "children grown in an hour",
+        "an hour took",
+    }
+
+
 def test_an_unknown_kind_is_refused():
     done = subprocess.run(
         [CHECKOUT / "bench" / "run", "--only", "nothing", "--quick"], capture_output=True, text=True, check=False
