@@ -268,7 +268,7 @@ def measures(*, quick: bool) -> list[Measure]:
             name=f"{many:,} processes",
             figures=figures_at(many),
             peers=(*HERDS, FLOOR),
-            run=partial(at_size, count=many, watch=2.0 if quick else 20.0, asks=3 if quick else 5, rate=1.0),
+            run=partial(at_size, count=many, watch=2.0 if quick else 10.0, asks=3 if quick else 5, rate=1.0),
         ),
         Measure(
             name=f"{workers} workers",
