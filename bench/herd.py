@@ -109,6 +109,10 @@ class Herd:
     def settled(self) -> None:
         """Wait until each program has marked its first instructions, and the supervisor is known."""
         self.marks.wait(len(self.commands), deadline=300)
+        self.locate()
+
+    def locate(self) -> None:
+        """Wait until the supervisor is known; ``pid`` is its pid."""
         wait_for(self.find, "the supervisor's pid")
         self.pid = self.find()
 
@@ -132,8 +136,7 @@ class Herd:
         begun = time.monotonic()
         self.launch_empty()
         ready = wait_for(self.answers, "the control socket")
-        wait_for(self.find, "the supervisor's pid")
-        self.pid = self.find()
+        self.locate()
         return ready - begun
 
     def launch_empty(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import programs
-from frame import Figure, Measure, Skipped
+from frame import Figure, Measure
 from frame.processes import children, descriptors, rss, wait_for
 from herd import Herd, HerdKind, Logs
 from herds import HERDS
@@ -49,19 +50,18 @@ class Hour:
 
     def live(self) -> dict[str, float]:
         """Let it pass; return the figures."""
-        herd, first = self.herd, None
-        herd.start()
-        wait_for(lambda: all(map(self._back, range(self.minutes))), "the lines", deadline=PATIENCE, every=0.02)
-        wait_for(herd.find, "the supervisor's pid")
-        herd.pid = herd.find()
+        self.herd.start()
+        self.herd.settled()
+        self._await(range(self.minutes))
         time.sleep(2)  # what dies within a second of its start has not started to supervisord and PM2
         begun = time.monotonic()
-        for minute in range(self.minutes):
+        early = self.minutes // 6
+        for minute in range(early):
             self._pass(minute)
-            if minute + 1 == self.minutes // 6:
-                first = self._size()
+        first = self._size()
+        for minute in range(early, self.minutes):
+            self._pass(minute)
         last, took = self._size(), time.monotonic() - begun
-        assert first is not None  # a sixth of six minutes is one
         return {
             "memory grown in an hour": last.memory - first.memory,
             "descriptors grown in an hour": last.descriptors - first.descriptors,
@@ -79,25 +79,31 @@ class Hour:
             self._going(other)
             self.herd.restart(other)
 
-    def _written(self, index: int) -> int:
-        """Return the pid of the newest instance of a program that has written all its lines, 0 where there is none."""
-        mark = self.herd.marks.latest().get(programs.END + index)
-        return mark.pid if mark else 0
-
     def _going(self, index: int) -> int:
         """Return the pid of a program that has to go now, once it has written."""
-        wait_for(lambda: self._back(index), f"what p{index} writes", deadline=PATIENCE, every=0.005)
-        self.gone[index] = self._written(index)
+        self.gone[index] = self._await([index])[index]
         return self.gone[index]
 
-    def _back(self, index: int) -> bool:
-        """Say whether another instance than the last that had to go has written."""
-        return self._written(index) not in {0, self.gone.get(index)}
+    def _await(self, indexes: Sequence[int]) -> dict[int, int]:
+        """Wait until of each program another instance than the last that had to go has written; return their pids."""
+        pids: dict[int, int] = {}
+
+        def back() -> bool:
+            marks = self.herd.marks.latest()
+            for index in indexes:
+                mark = marks.get(programs.END + index)
+                if mark is None or mark.pid == self.gone.get(index):
+                    return False
+                pids[index] = mark.pid
+            return True
+
+        wait_for(back, "the lines", deadline=PATIENCE, every=0.005)
+        return pids
 
     def _size(self) -> Size:
         """Return what it holds, once everybody is back and nothing more happens."""
         herd = self.herd
-        wait_for(lambda: all(map(self._back, range(self.minutes))), "the lines", deadline=PATIENCE, every=0.02)
+        self._await(range(self.minutes))
         herd.expect(self.minutes)
         time.sleep(2)
         return Size(memory=rss(herd.pid), descriptors=descriptors(herd.pid), children=len(children(herd.pid)))
@@ -105,9 +111,7 @@ class Hour:
 
 def live(kind: HerdKind, *, minutes: int) -> dict[str, float]:
     """Let an hour pass, of as many minutes as asked, as fast as the supervisor lets it."""
-    writer = programs.compiled("lines")
-    if writer is None:
-        raise Skipped("there is no C compiler (cc) to make the writer with")
+    writer = programs.writer()
 
     def commands(marks: Path) -> list[list[str]]:
         # What it waits for before it writes is there.

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import programs
-from frame import Figure, Measure, Skipped
-from frame.processes import cpu, highest, wait_for
+from frame import Figure, Measure
+from frame.processes import cpu, highest
 from herd import Herd, HerdKind, Logs
 from herds import CIRCUS, OXHERD, OXMGR, PM2, SUPERVISORD
 
@@ -60,9 +60,7 @@ def _lines(file) -> bytes:
 
 def flow(kind: HerdKind, *, writers: int, lines: int) -> dict[str, float]:
     """Let the writers write together; return what keeping it cost."""
-    program = programs.compiled("lines")
-    if program is None:
-        raise Skipped("there is no C compiler (cc) to make the writer with")
+    program = programs.writer()
     each = lines // writers
 
     def commands(marks: Path) -> list[list[str]]:
@@ -71,8 +69,7 @@ def flow(kind: HerdKind, *, writers: int, lines: int) -> dict[str, float]:
     who = "one writer" if writers == 1 else f"{writers} writers"
     with kind.open(commands, logs=Logs()) as herd:
         herd.start()
-        wait_for(herd.find, "the supervisor's pid")
-        herd.pid = herd.find()
+        herd.locate()
         herd.expect(writers)
         time.sleep(2)
         before = cpu(herd.own())

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from frame import Skipped
 from frame.places import BENCH
 from frame.processes import wait_for
 
-__all__ = ["END", "Mark", "Marks", "compiled", "idle", "language"]
+__all__ = ["END", "Mark", "Marks", "compiled", "idle", "language", "writer"]
 
 SOURCES = BENCH / "programs"
 BUILT = BENCH / ".programs"
@@ -31,6 +32,18 @@ def compiled(name: str) -> Path | None:
         return None
     BUILT.mkdir(exist_ok=True)
     subprocess.run([compiler, "-O2", "-static", "-o", program, source], check=True, capture_output=True)
+    return program
+
+
+def writer() -> Path:
+    """Return the program that writes lines; it has no other form than the compiled one.
+
+    Raises:
+        Skipped: There is no C compiler.
+    """
+    program = compiled("lines")
+    if program is None:
+        raise Skipped("there is no C compiler (cc) to make the writer with")
     return program
 
 

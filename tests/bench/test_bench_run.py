@@ -21,21 +21,28 @@ FIGURES = {
 }
 
 
-@pytest.mark.timeout(600)  # the first time it installs
-def test_a_quick_run_of_two_supervisors(tmp_path):
+def quick_run(results: Path, *words: str, only: str, peers: tuple[str, ...]) -> dict[str, dict]:
+    """Run `bench/run --quick` of these measures and peers; return the results of each kind, which are in the folder too."""
     done = subprocess.run(
         [
-            *(CHECKOUT / "bench" / "run", "--quick", "--rounds", "1"),
-            *("--only", "supervisors:empty,supervisors:crash", "--peer", "oxherd", "--peer", "supervisord"),
-            *("--results", tmp_path, "--json", "--verbose"),
+            *(CHECKOUT / "bench" / "run", "--quick", *words, "--only", only, *(f"--peer={peer}" for peer in peers)),
+            *("--results", results, "--json", "--verbose"),
         ],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(results)},
     )
     assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)["supervisors"]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(600)  # the first time it installs
+def test_a_quick_run_of_two_supervisors(tmp_path):
+    found = quick_run(
+        tmp_path, "--rounds", "1", only="supervisors:empty,supervisors:crash", peers=("oxherd", "supervisord")
+    )
+    results = found["supervisors"]
     assert results["failures"] == []
     (path,) = tmp_path.glob("supervisors-*.json")
     assert path.name.endswith("-quick-part.json")
@@ -51,19 +58,7 @@ def test_a_quick_run_of_two_supervisors(tmp_path):
 @pytest.mark.timeout(600)
 def test_a_quick_run_of_servers(tmp_path):
     """A server under its own manager and under Oxherd: every figure is there, of a load and of a worker that blocks."""
-    done = subprocess.run(
-        [
-            *(CHECKOUT / "bench" / "run", "--quick", "--only", "serving:wsgi,workers:blocked"),
-            *("--peer", "gthread", "--peer", "oxherd uvicorn command"),
-            *("--results", tmp_path, "--json", "--verbose"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = quick_run(tmp_path, only="serving:wsgi,workers:blocked", peers=("gthread", "oxherd uvicorn command"))
     for kind, peers in (
         ("serving", {"gunicorn gthread", "oxherd gthread"}),
         ("workers", {"oxherd uvicorn command"}),
@@ -79,18 +74,7 @@ def test_a_quick_run_of_servers(tmp_path):
 @pytest.mark.timeout(600)
 def test_a_quick_hour(tmp_path):
     """Crashes, restarts, logs and looks at the status, in a row: what has grown is a figure, whatever it is."""
-    done = subprocess.run(
-        [
-            *(CHECKOUT / "bench" / "run", "--quick", "--only", "scale:an hour", "--peer", "oxherd"),
-            *("--results", tmp_path, "--json", "--verbose"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)["scale"]
+    results = quick_run(tmp_path, only="scale:an hour", peers=("oxherd",))["scale"]
     assert results["failures"] == []
     if "an hour" in str(results["skipped"]):
         pytest.skip(f"the writers cannot be made here: {results['skipped']}")
