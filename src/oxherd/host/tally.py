@@ -8,9 +8,8 @@ thread of its own writes the table, so that it has the request that blocks the l
 from __future__ import annotations
 
 import _thread
-from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .meters import LATENCY_BOUNDS
 
@@ -22,8 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Tally"]
 
+_One = TypeVar("_One")
+
 # Seconds without a tick after which the table is written by the thread, and between two looks of it.
 _LATE = 0.25
+
+
+def _taken(among: list[_One]) -> list[_One]:
+    """Take what is there out of a list to which others append meanwhile."""
+    taken = among[:]
+    # Each of the two is one step, and what came between them is behind.
+    del among[: len(taken)]
+    return taken
 
 
 class Tally:
@@ -44,8 +53,8 @@ class Tally:
             text: Returns "GET /path" of what stands for a request.
         """
         self.flying: dict[Any, float] = {}
-        self.fine: deque[float] = deque()
-        self.over: deque[tuple[int, float]] = deque()
+        self.fine: list[float] = []
+        self.over: list[tuple[int, float]] = []
         self._meters = meters
         self._text = text
         self._written = 0.0
@@ -58,9 +67,7 @@ class Tally:
     def flush(self, now: float) -> int:
         """Write everything; returns how many requests were over. By the one thread that ticks."""
         # Everything over all of them is done in C: it is a part of the price of a request too.
-        fine, over = self.fine, self.over
-        seconds = [fine.popleft() for _ in range(len(fine))]
-        others = [over.popleft() for _ in range(len(over))]
+        seconds, others = _taken(self.fine), _taken(self.over)
         count = len(seconds) + len(others)
         if count:
             self._count(now, seconds, others)

@@ -11,12 +11,12 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from granian.wsgi import Response, _callback_wrapper
+from granian.wsgi import _callback_wrapper
 
 from ..counting import CLOSE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ..counting import Draining
     from ..tally import Tally
@@ -29,9 +29,9 @@ def asgi_text(watcher: Any) -> str:
     return f"{watcher.scope['method']} {watcher.scope['path']}"
 
 
-def wsgi_text(request: Any) -> str:
+def wsgi_text(answer: Any) -> str:
     """Return "GET /path" of what stands for a request of a WSGI app."""
-    return f"{request.scope['REQUEST_METHOD']} {request.scope['PATH_INFO']}"
+    return f"{answer.scope['REQUEST_METHOD']} {answer.scope['PATH_INFO']}"
 
 
 def asgi_call(
@@ -132,27 +132,27 @@ def wsgi_call(
     flying, fine, over = tally.flying, tally.fine.append, tally.over.append
 
     def counted(proto: Any, scope: dict[str, Any]) -> int:
-        request = _Request(scope)
-        flying[request] = started = monotonic()
+        answer = _Answer()
+        answer.scope = scope
+        flying[answer] = started = monotonic()
         status = 500
         environ = base | scope
         try:
-            response = Response()
             if prefix:
                 environ["PATH_INFO"] = scope["PATH_INFO"][len(prefix) :] or "/"
-            result = app(environ, response)
-            headers = [*response.headers, ("Connection", "close")] if draining.on else response.headers
+            result = app(environ, answer)
+            headers = [*answer.headers, ("Connection", "close")] if draining.on else answer.headers
             if isinstance(result, list):
-                proto.response_bytes(response.status, headers, b"".join(result))
-                status = response.status
+                proto.response_bytes(answer.status, headers, b"".join(result))
+                status = answer.status
             else:
                 watched = _Watched(result)
                 # Returns when everything was taken by the connection, or its client has gone.
-                proto.response_iter(response.status, headers, watched)
-                status = response.status if watched.is_whole else 0
+                proto.response_iter(answer.status, headers, watched)
+                status = answer.status if watched.is_whole else 0
         finally:
             seconds = monotonic() - started
-            del flying[request]
+            del flying[answer]
             if status == 200:
                 fine(seconds)
             else:
@@ -164,13 +164,36 @@ def wsgi_call(
     return counted
 
 
-class _Request:
-    """What stands for a request: hashed by its identity, which a dict is not."""
+class _Codes(dict[str, int]):
+    """The codes of status lines that apps have given, such as "200 OK"."""
 
-    __slots__ = ("scope",)
+    # An app may make up any text after the code.
+    _MOST = 200
 
-    def __init__(self, scope: dict[str, Any]) -> None:
-        self.scope = scope
+    def __missing__(self, status: str) -> int:
+        code = int(status.split(" ", 1)[0])
+        if len(self) < self._MOST:
+            self[status] = code
+        return code
+
+
+class _Answer:
+    """The ``start_response`` of a request, and what stands for it; its class has the defaults, so that none is set.
+
+    Attributes:
+        scope: Of the request.
+        status: Its code.
+        headers: Names and values.
+    """
+
+    scope: dict[str, Any]
+    status = 200
+    headers: Sequence[tuple[str, str]] = ()
+    _codes = _Codes()
+
+    def __call__(self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None) -> None:  # noqa: ARG002 - WSGI's
+        self.status = self._codes[status]
+        self.headers = headers
 
 
 class _Watched:

@@ -186,6 +186,8 @@ class Hypercorn:
             return 0
         self._tick(self._loop.time())
         await self._open(_PRIVATE, private, None)
+        over = threading.Event()
+        self._apps.tally.watch(over)
         self._told.started()
         self._up.set()
         await self._until(lambda: self._drains > 0, None)
@@ -193,6 +195,8 @@ class Hypercorn:
             await self._leave()
         await self._close(_PRIVATE)
         await self._hang_up()
+        over.set()
+        self._apps.flush(time.monotonic())
         await self._shut_down(lifespan, task)
         return 0
 
@@ -231,8 +235,9 @@ class Hypercorn:
     def _tick(self, due: float) -> None:
         assert self._loop is not None
         now = self._loop.time()
-        if self._apps.serves:
-            self._meters.tick(time.monotonic(), max(0.0, now - due))
+        at = time.monotonic()
+        if self._apps.flush(at):
+            self._meters.tick(at, max(0.0, now - due))
         self._meters.connected(len(self._public()))
         self._loop.call_at(now + _TICK, self._tick, now + _TICK)
 

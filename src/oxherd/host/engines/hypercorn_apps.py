@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import operator
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from hypercorn.app_wrappers import ASGIWrapper, WSGIWrapper
 from hypercorn.middleware import ProxyFixMiddleware
 
 from ..access import opened
-from ..counting import Draining, count_asgi
+from ..counting import Draining, tally_asgi
+from ..tally import Tally
 from ..threads import Threads
 from ..websockets import Websockets
 from .base import EngineError
@@ -35,6 +37,7 @@ class Apps:
         private: What the private listener is served by: the same app, uncounted, and never with TLS.
         draining: Whether answers say ``Connection: close``.
         websockets: The open ones.
+        tally: What public requests are counted with.
     """
 
     def __init__(self, job: Job, app: App, meters: Meters, config: Any, proxy: Proxy | None) -> None:
@@ -50,25 +53,23 @@ class Apps:
             )
         self.draining = Draining()
         self.websockets = Websockets()
-        self._meters = meters
+        self.tally = Tally(meters, operator.attrgetter("text"))
         self._threads = Threads(_THREADS, "hypercorn-wsgi") if app.interface == "wsgi" else None
-        self._answered = -1
         call = app.call if self._threads is None else self._threaded(WSGIWrapper(app.call, config.wsgi_max_body_size))
         log = opened(job)
-        public = count_asgi(self.websockets.wrap(call), meters, self.draining, log.asgi if log else None)
+        public = tally_asgi(self.websockets.wrap(call), self.tally, self.draining, log.asgi if log else None)
         if proxy is not None:
             public = ProxyFixMiddleware(public, mode=proxy.mode, trusted_hops=proxy.hops)
         self.public = ASGIWrapper(public)
         self.private = ASGIWrapper(_as_tls(call) if config.ssl_enabled else call)
 
-    @property
-    def serves(self) -> bool:
-        """Whether a request that came now would be answered: for WSGI, a thread is free or one was answered meanwhile."""
-        if self._threads is None:
-            return True
-        reading = self._meters.read()
-        seen, self._answered = self._answered, reading.requests + reading.aborted
-        return reading.in_flight < _THREADS or self._answered != seen
+    def flush(self, now: float) -> bool:
+        """Write what was counted; returns whether a request that came now would be answered.
+
+        For WSGI: whether a thread is free, or one was answered since the last time.
+        """
+        answered = self.tally.flush(now)
+        return self._threads is None or answered > 0 or self.tally.busy < _THREADS
 
     def _threaded(self, wsgi: Any) -> Any:
         """Return hypercorn's ASGI app around a WSGI app, with threads whose number is known."""
