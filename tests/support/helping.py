@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Collection, Container
 
 from oxherd.core.exits import ExitStatus
 from oxherd.daemon.children import Children
 from oxherd.daemon.helpers import Helpers
 from oxherd.system.spawn import Launch, LaunchRequest, launch
-from oxherd.system.tree import descendants
+from oxherd.system.tree import descendants, strays_of
 from support.fake_loop import FakeLoop
 
 __all__ = ["HelperSystem", "make_helpers"]
@@ -49,17 +50,9 @@ class HelperSystem:
     def tree(self, pid: int) -> list[int]:
         return descendants(pid)
 
-    def leftovers(self, mark: str, main_pid: int, known: object, pipes: object) -> list[int]:
-        """Find by the mark, as the real port does."""
-        found = []
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{name}/environ", "rb") as environ:
-                    if f"OXHERD_MARK={mark}".encode() in environ.read().split(b"\0") and int(name) != main_pid:
-                        found.append(int(name))
-            except OSError:
-                continue
-        return found
+    def leftovers(self, mark: str, main_pid: int, known: Container[int], pipes: Collection[int]) -> list[int]:
+        # Orphans of a test fall to whoever is the subreaper above it, not to the test.
+        return strays_of(mark, main_pid, known, pipes)
 
     def kill_all(self, pids: object, signum: int) -> None:
         for pid in pids:
