@@ -8,6 +8,7 @@ thread of its own writes the table, so that it has the request that blocks the l
 from __future__ import annotations
 
 import _thread
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,12 +46,12 @@ class Tally:
         over: Other requests that are over: status (0: no whole answer) and seconds. Appended to from any thread.
     """
 
-    def __init__(self, meters: Meters, text: Callable[[Any], str]) -> None:
+    def __init__(self, meters: Meters, text: Callable[[Any], str] = attrgetter("text")) -> None:
         """Begin at nothing.
 
         Args:
             meters: Where it is written to.
-            text: Returns "GET /path" of what stands for a request.
+            text: Returns "GET /path" of what stands for a request; its own ``text`` where nothing else is given.
         """
         self.flying: dict[Any, float] = {}
         self.fine: list[float] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import operator
 
 import pytest
 
@@ -19,7 +18,7 @@ class Counting:
 
     def __init__(self, meters, way):
         self.meters = meters
-        self.tally = Tally(meters, operator.attrgetter("text")) if way == "tally" else None
+        self.tally = Tally(meters) if way == "tally" else None
 
     def wrap(self, app, draining=None, log=None):
         if self.tally is None:

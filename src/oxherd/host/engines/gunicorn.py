@@ -281,11 +281,15 @@ def _access_log(job: Job) -> AccessLog | None:
 
 
 def _without_tls(cfg: Any) -> Any:
-    """Return a copy of a configuration for the private listener, which never speaks TLS."""
+    """Return the configuration for the private listener, which never speaks TLS: a copy where clients do."""
+    if not cfg.is_ssl:
+        # A copy would be a megabyte in each worker: whatever it touches, the zygote's page is its own from then on.
+        return cfg
     # Not `copy.copy`: before gunicorn 24 a configuration without attributes asks itself for ever for the first.
     plain = object.__new__(type(cfg))
     vars(plain).update(vars(cfg))
-    plain.settings = {name: copy.copy(setting) for name, setting in cfg.settings.items()}
+    plain.settings = dict(cfg.settings)
     for name in ("certfile", "keyfile"):
+        plain.settings[name] = copy.copy(cfg.settings[name])
         plain.set(name, None)
     return plain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +117,7 @@ class AsgiApp:
         self.plain = app
         self.log = log
         self._failed = failed
-        self.tally = Tally(meters, operator.attrgetter("text"))
+        self.tally = Tally(meters)
         self.counted = tally_asgi(app, self.tally, closing or Draining(), log)
         self.is_tls = False
 

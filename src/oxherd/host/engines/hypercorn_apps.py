@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import operator
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,7 @@ class Apps:
             )
         self.draining = Draining()
         self.websockets = Websockets()
-        self.tally = Tally(meters, operator.attrgetter("text"))
+        self.tally = Tally(meters)
         self._threads = Threads(_THREADS, "hypercorn-wsgi") if app.interface == "wsgi" else None
         call = app.call if self._threads is None else self._threaded(WSGIWrapper(app.call, config.wsgi_max_body_size))
         log = opened(job)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import operator
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -89,7 +88,7 @@ class Uvicorn:
                 log = AccessLog(job.access_log).asgi
             except OSError as error:
                 raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error
-        tally = Tally(meters, operator.attrgetter("text"))
+        tally = Tally(meters)
         self._server = LameDuck(
             public_config(job.config, app, tally, self._draining, log),
             private_config(job.config, app),
@@ -139,16 +138,17 @@ def _loaded(config: Any, app: Any) -> Any:
     made.load()
     middleware = made.loaded_app
     if type(middleware) is ProxyHeadersMiddleware:
-        made.loaded_app = _unless_proxied(middleware, middleware.app)
+        made.loaded_app = _unless_proxied(middleware)
     return made
 
 
-def _unless_proxied(middleware: Any, app: Any) -> Callable[[Any, Any, Any], Awaitable[None]]:
-    """Return the app, with the middleware around it from the first request on that has the word of a proxy.
+def _unless_proxied(middleware: Any) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    """Return its app, with the middleware around it from the first request on that has the word of a proxy.
 
     Without one the middleware changes nothing, and is a twentieth of what a small request takes. A server that has seen
     one stands behind a proxy, and does not look any more.
     """
+    app = middleware.app
     is_proxied = False
 
     # No coroutine of its own.
