@@ -48,7 +48,7 @@ class Connection:
     """One connection to an app, with what was counted of it."""
 
     def __init__(self, app, **options):
-        self.tally = Tally(SimpleNamespace(), lambda one: one.text)
+        self.tally = Tally(SimpleNamespace())
         self.draining = Draining()
         self.logged = []
         self.config = Config(app, http="httptools", interface="asgi3", lifespan="off", access_log=False, **options)

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn import __version__
 from gunicorn.errors import AppImportError
 
-from ..access import AccessLog
+from ..access import opened
 from ..target import TargetError, interface_of, own_traceback
 from ..target import find as find_app
 from .base import App, EngineError, Job, StartupError
@@ -162,7 +162,7 @@ class Gunicorn:
         self._course = course = Course(job, meters, told)
         self._hosted = hosted
         self._worker: Any = None
-        log = _access_log(job)
+        log = opened(job)
         match serves:
             case "wsgi":
                 # gevent's own server knows no lame duck; those of gunicorn pass over what an app says of connections.
@@ -269,15 +269,6 @@ class Gunicorn:
             "worker_class": self._job.cfg.worker_class_str,
             "loop": getattr(self._worker, "loop_name", ""),
         }
-
-
-def _access_log(job: Job) -> AccessLog | None:
-    if job.source != "app" or not isinstance(job.access_log, str):
-        return None
-    try:
-        return AccessLog(job.access_log)
-    except OSError as error:
-        raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error
 
 
 def _without_tls(cfg: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from ..access import AccessLog
+from ..access import opened
 from ..counting import Draining, tally_asgi
 from ..tally import Tally
 from .base import App, EngineError, Job
@@ -82,15 +82,10 @@ class Uvicorn:
     def __init__(self, job: Prepared, app: Any, meters: Meters, told: Told) -> None:
         """Load the configuration for the app."""
         self._draining = Draining()
-        log = None
-        if isinstance(job.access_log, str) and job.source == "app":
-            try:
-                log = AccessLog(job.access_log).asgi
-            except OSError as error:
-                raise EngineError(f"access_log: {job.access_log} cannot be opened: {error.strerror}") from error
+        log = opened(job)
         tally = Tally(meters)
         self._server = LameDuck(
-            public_config(job.config, app, tally, self._draining, log),
+            public_config(job.config, app, tally, self._draining, log.asgi if log else None),
             private_config(job.config, app),
             job=job,
             meters=meters,
